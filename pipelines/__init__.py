@@ -1,0 +1,1 @@
+"""The application: one module per stage of the night, and what the stages share."""

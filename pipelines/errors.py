@@ -1,0 +1,37 @@
+"""The ways in which a night ends early, each named for the situation and carrying its cure."""
+
+
+class NightshelfError(Exception):
+    """Base of all errors that a person can act on; the text says what, where and how to cure it."""
+
+
+class BadSetting(NightshelfError):
+    """A setting that does not exist, or a value out of its bounds."""
+
+
+class BadInput(NightshelfError):
+    """Raw files that are missing, cut off, or not what the contract says."""
+
+
+class NoDataForDay(BadInput):
+    """The run's day has no raw folder, or nothing in it."""
+
+
+class RunBusy(NightshelfError):
+    """Another run of the same day and label is going."""
+
+
+class StageNotReady(NightshelfError):
+    """A stage was asked for before the one that it reads."""
+
+
+class GateFailed(NightshelfError):
+    """Tonight's tables may not replace last night's."""
+
+
+class NothingPublished(NightshelfError):
+    """No release to read or to go back to."""
+
+
+class NoJava(NightshelfError):
+    """Spark finds no Java runtime that works."""

@@ -1,0 +1,61 @@
+"""Open: decide the day once, look at the input, and write down all that decides the night."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines import check, run, settings
+from pipelines.errors import BadSetting
+from pipelines.run import Run
+
+
+def open_run(
+    *,
+    owner: str,
+    day: dt.date | None = None,
+    label: str = "nightly",
+    overrides: Mapping[str, Any] | None = None,
+    fired_at: dt.datetime | None = None,
+    home: Path | None = None,
+) -> Run:
+    """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
+
+    Raises BadSetting, BadInput, NoDataForDay or RunBusy, and then leaves no trace.
+    """
+    root = home or run.home()
+    resolved = settings.load(root, overrides)
+    day = day or day_before(fired_at, resolved.shop.timezone)
+    now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
+    files = check.inputs(root, resolved, day)
+    opened = Run(
+        home=root,
+        run_id=f"{day}.{label}",
+        day=day,
+        label=label,
+        opened_at=now,
+        settings=resolved,
+        inputs={file.path: file.sha256 for file in files},
+        code_version=run.code_version(),
+        packages=run.package_versions(),
+    )
+    run.take_lease(root, opened.run_id, owner, now)
+    return _write(opened)
+
+
+def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:
+    if moment is None:
+        raise BadSetting("No day given, and no moment to count back from. Say --day YYYY-MM-DD.")
+    return moment.astimezone(zoneinfo.ZoneInfo(timezone)).date() - dt.timedelta(days=1)
+
+
+def _write(opened: Run) -> Run:
+    """Keep the first opening's time while nothing else differs, so that a finished night opened again stays finished."""
+    opened.folder.mkdir(parents=True, exist_ok=True)
+    if (opened.folder / "run.json").exists():
+        before = Run.load(opened.run_id, opened.home)
+        if before.fingerprint == opened.fingerprint:
+            return before
+    opened.save()
+    return opened

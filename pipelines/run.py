@@ -1,0 +1,248 @@
+"""A run: one day's work under one configuration, in one folder; and what makes a function a stage of it."""
+
+import datetime as dt
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import settings
+from pipelines.errors import RunBusy, StageNotReady
+
+LOG = logging.getLogger("nightshelf")
+PACKAGES = (
+    "apache-airflow",
+    "dbt-core",
+    "dbt-duckdb",
+    "duckdb",
+    "great-expectations",
+    "implicit",
+    "numpy",
+    "pyspark",
+    "torch",
+)
+LEASE_HOURS = 6.0  # a run whose owner has not begun a stage for so long is taken for dead
+
+
+def home(environment: Mapping[str, str] = os.environ) -> Path:
+    """Root of raw/, lake/, runs/ and warehouse/: `NIGHTSHELF_HOME`, else `data/` in the project."""
+    told = environment.get("NIGHTSHELF_HOME")
+    return Path(told).resolve() if told else Path(__file__).resolve().parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as its `run.json` tells it. Stages take it whole and pass on nothing but its id."""
+
+    home: Path
+    run_id: str
+    day: dt.date
+    label: str
+    opened_at: dt.datetime
+    settings: settings.Settings
+    inputs: Mapping[str, str]
+    code_version: str
+    packages: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "runs" / self.run_id
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def holdout_cut(self) -> dt.date:
+        """Last day that the measured models may see; the held-out days follow it."""
+        return self.day - dt.timedelta(days=self.settings.holdout.days)
+
+    @property
+    def cuts(self) -> dict[str, dt.date]:
+        """The two trainings of a night, and the last day that each may see."""
+        return {"holdout": self.holdout_cut, "final": self.day}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the run's rows: day, settings, code and inputs."""
+        return digest([self.run_id, self.settings.model_dump(mode="json"), self.code_version, dict(self.inputs)])
+
+    def of(self, stage: str, *path: str) -> Path:
+        """A finished stage's folder, or a file in it; raises StageNotReady when the stage has not finished."""
+        if not (self.folder / stage).is_dir():
+            raise StageNotReady(
+                f"{self.run_id}: stage {stage} has not finished. Run `nightshelf {stage} {self.run_id}`."
+            )
+        return self.folder.joinpath(stage, *path)
+
+    def save(self) -> None:
+        record = {
+            "run_id": self.run_id,
+            "day": self.day.isoformat(),
+            "label": self.label,
+            "opened_at": self.opened_at.isoformat(),
+            "settings": self.settings.model_dump(mode="json"),
+            "inputs": dict(self.inputs),
+            "code_version": self.code_version,
+            "packages": dict(self.packages),
+        }
+        write_json(self.folder / "run.json", record)
+
+    @classmethod
+    def load(cls, run_id: str, home_: Path | None = None) -> "Run":
+        root = home_ or home()
+        path = root / "runs" / run_id / "run.json"
+        if not path.exists():
+            known = sorted(p.parent.name for p in path.parent.parent.glob("*/run.json"))
+            raise StageNotReady(
+                f"No run {run_id} under {path.parent.parent}. Known runs: {', '.join(known) or 'none'}."
+            )
+        record = json.loads(path.read_text())
+        return cls(
+            home=root,
+            run_id=record["run_id"],
+            day=dt.date.fromisoformat(record["day"]),
+            label=record["label"],
+            opened_at=dt.datetime.fromisoformat(record["opened_at"]),
+            settings=settings.parse(record["settings"]),
+            inputs=record["inputs"],
+            code_version=record["code_version"],
+            packages=record["packages"],
+        )
+
+
+def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
+    """Make `function(run, folder)` a stage `run(run)`, named after its module.
+
+    The folder is filled as `<stage>.partial` and renamed when the function returns, so that a folder that exists is
+    whole. A stage that finished under the same fingerprint is not done again; when the function raises, nothing stays.
+    """
+    name = function.__module__.rpartition(".")[2]
+
+    @functools.wraps(function)
+    def run(run: Run) -> None:
+        done = run.folder / name
+        if _fingerprint_of(done) == run.fingerprint:
+            LOG.info("%s %s: already done", run.run_id, name)
+            return
+        partial = done.with_name(f"{name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        keep_lease(run)
+        started, cpu = time.monotonic(), _cpu_seconds()
+        try:
+            function(run, partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        seconds = time.monotonic() - started
+        cost = {"wall_seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_memory_mb": _peak_memory_mb()}
+        write_json(partial / "stage.json", {"stage": name, "fingerprint": run.fingerprint, **cost})
+        shutil.rmtree(done, ignore_errors=True)
+        os.replace(partial, done)
+        LOG.info("%s %s: done in %.1f s", run.run_id, name, seconds)
+
+    return run
+
+
+def costs(run: Run) -> dict[str, dict[str, float]]:
+    """What each finished stage took: wall and CPU seconds, peak resident memory in MiB."""
+    records = [json.loads(path.read_text()) for path in sorted(run.folder.glob("*/stage.json"))]
+    return {r["stage"]: {k: r[k] for k in ("wall_seconds", "cpu_seconds", "peak_memory_mb")} for r in records}
+
+
+def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
+    """Claim the run for `owner` (`cli:<host>:<pid>`, `airflow:<dag run>`); raises RunBusy while another holds it.
+
+    The same owner may claim again (a retried task). A holder that is a dead process of this host, or has been silent
+    for LEASE_HOURS, is replaced.
+    """
+    path = _lease(root, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            json.dump({"owner": owner, "since": now.isoformat()}, file)
+        return
+    except FileExistsError:
+        holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
+    silent_hours = (now.timestamp() - path.stat().st_mtime) / 3600
+    if holder != owner and not _is_dead(holder) and silent_hours < LEASE_HOURS:
+        raise RunBusy(
+            f"{run_id} is being worked on by {holder} (last sign of life {silent_hours * 60:.0f} minutes ago). Wait for it, "
+            f"or open a run with another --label. If it is surely dead, delete {path}."
+        )
+    path.write_text(json.dumps({"owner": owner, "since": now.isoformat()}))
+
+
+def keep_lease(run: Run) -> None:
+    """A sign of life, given at the start of each stage."""
+    if (path := _lease(run.home, run.run_id)).exists():
+        os.utime(path)
+
+
+def release_lease(root: Path, run_id: str, owner: str) -> None:
+    path = _lease(root, run_id)
+    if path.exists() and json.loads(path.read_text()).get("owner") == owner:
+        path.unlink()
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def code_version() -> str:
+    """The package's version and a hash of its own sources: an edited stage is not taken for a finished one."""
+    root = Path(__file__).resolve().parents[1]
+    sources = [
+        *root.glob("pipelines/**/*.py"),
+        *root.glob("models/**/*.py"),
+        *root.glob("dbt/**/*.sql"),
+        *root.glob("dbt/**/*.yml"),
+    ]
+    hashed = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources) if "target" not in path.parts))
+    return f"{importlib.metadata.version('nightshelf')}+{hashed.hexdigest()[:12]}"
+
+
+def package_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    os.replace(partial, path)
+
+
+def _lease(root: Path, run_id: str) -> Path:
+    return root / "runs" / f"{run_id}.lease"
+
+
+def _is_dead(holder: str) -> bool:
+    kind, _, rest = holder.partition(":")
+    host, _, pid = rest.rpartition(":")
+    return kind == "cli" and host == os.uname().nodename and not Path(f"/proc/{pid}").exists()
+
+
+def _fingerprint_of(done: Path) -> str | None:
+    record = done / "stage.json"
+    return json.loads(record.read_text())["fingerprint"] if record.exists() else None
+
+
+def _cpu_seconds() -> float:
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def _peak_memory_mb() -> float:
+    """The largest of this process and its ended children so far, in MiB."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024

@@ -1,0 +1,211 @@
+"""What a shop can set: one typed tree, read from `nightshelf.toml`, then the environment, then a run's parameters."""
+
+import datetime as dt
+import difflib
+import os
+import tomllib
+import zoneinfo
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipelines.errors import BadSetting
+
+ENV_PREFIX = "NIGHTSHELF_"
+ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; everything else with the prefix is a setting
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shop(Section):
+    name: str = Field("shop", description="Name shown in reports.")
+    timezone: str = Field("UTC", description="IANA time zone in which the shop's days begin and end.")
+    currency: str = Field("EUR", description="ISO 4217 code of every price.")
+    opened_on: dt.date = Field(dt.date(2000, 1, 1), description="Events before this day are rejected.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        if name not in zoneinfo.available_timezones():
+            raise ValueError(f"{name!r} is no IANA time zone; try one like 'Europe/London'")
+        return name
+
+
+class Columns(Section):
+    events: dict[str, str] = Field({}, description="Contract column → column in the shop's event files.")
+    items: dict[str, str] = Field({}, description="Contract column → column in the shop's catalogue files.")
+    users: dict[str, str] = Field({}, description="Contract column → column in the shop's user files.")
+
+
+class Weights(Section):
+    view: float = Field(1.0, ge=0, description="What one view says about taste.")
+    cart: float = Field(3.0, ge=0, description="What one item put into the cart says.")
+    purchase: float = Field(5.0, ge=0, description="What one purchase says.")
+    returned: float = Field(-5.0, le=0, description="What one return takes back.")
+    half_life_days: float = Field(90.0, gt=0, description="Days after which an event counts half.")
+
+
+class Clean(Section):
+    max_rejected_share: float = Field(
+        0.2, ge=0, le=1, description="Share of an arrival day's rows above which the night stops."
+    )
+    unknown_items: Literal["reject", "keep"] = Field("reject", description="Events of items that no catalogue names.")
+    memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver.")
+
+
+class Holdout(Section):
+    days: int = Field(14, ge=1, description="Last days kept apart to learn the blend and to measure the night.")
+
+
+class Als(Section):
+    factors: int = Field(64, ge=1, description="Length of the ALS vectors.")
+    regularization: float = Field(10.0, gt=0, description="Weight of the squared norms in the ALS loss.")
+    alpha: float = Field(10.0, gt=0, description="Confidence per unit of event weight.")
+    epochs: int = Field(15, ge=1, description="Sweeps over users and items.")
+
+
+class Profile(Section):
+    embedding_size: int = Field(64, ge=8, description="Length of the item-profile vectors.")
+    hidden_size: int = Field(96, ge=8, description="Width of the Transformer.")
+    layers: int = Field(2, ge=1, description="Blocks of the Transformer.")
+    heads: int = Field(4, ge=1, description="Attention heads per block.")
+    vocabulary_size: int = Field(8000, ge=300, description="Size of the tokenizer trained on the catalogue.")
+    max_tokens: int = Field(48, ge=4, description="Tokens kept of one item's text.")
+    steps: int = Field(300, ge=1, description="Training steps of the encoder.")
+    history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
+    history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
+    batch_size: int = Field(256, ge=2, description="Pairs per training step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
+
+
+class Fuse(Section):
+    candidates: int = Field(150, ge=1, description="Items that each source may propose per user.")
+    depth: int = Field(100, ge=1, description="Ranked candidates kept per user and placement for the list builder.")
+    popularity_days: int = Field(28, ge=1, description="Window of the popularity source.")
+    habit_half_life_days: float = Field(
+        120.0, gt=0, description="Days after which a past purchase counts half as habit."
+    )
+    memory_mb: int = Field(512, ge=16, description="Ceiling of the score tile held in memory.")
+
+
+class Shelve(Section):
+    length: int = Field(20, ge=1, le=1000, description="Items on one shelf.")
+
+
+class Search(Section):
+    results: int = Field(100, ge=1, le=1000, description="Results per query.")
+    max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")
+    behaviour_half_life_days: float = Field(60.0, gt=0, description="Days after which a click on a result counts half.")
+
+
+class Gates(Section):
+    min_users_served: float = Field(0.95, ge=0, le=1, description="Share of known users who must have a full shelf.")
+    min_queries_answered: float = Field(0.5, ge=0, le=1, description="Share of the queries that must have results.")
+    min_overlap: float = Field(
+        0.05, ge=0, le=1, description="Mean share of a shelf that stood in the current release too."
+    )
+    min_against_popularity: float = Field(
+        1.0, ge=0, description="Least ratio of held-out NDCG@10, tonight to most popular."
+    )
+
+
+class Machine(Section):
+    threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
+
+
+class Settings(Section):
+    seed: int = Field(17, ge=0, description="Seed of every random choice.")
+    shop: Shop = Shop()
+    columns: Columns = Columns()
+    event_types: dict[str, str] = Field(
+        {}, description="The shop's word → one of search, view, cart, purchase, return."
+    )
+    weights: Weights = Weights()
+    clean: Clean = Clean()
+    holdout: Holdout = Holdout()
+    als: Als = Als()
+    profile: Profile = Profile()
+    fuse: Fuse = Fuse()
+    shelve: Shelve = Shelve()
+    search: Search = Search()
+    gates: Gates = Gates()
+    machine: Machine = Machine()
+
+
+def load(
+    home: Path, overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Settings of the shop under `home`: file, then environment, then `overrides` (`{"als.factors": 32}`).
+
+    Raises BadSetting with the nearest existing name when a setting does not exist.
+    """
+    tree = _from_file(home, environment)
+    for name, value in _from_environment(environment).items():
+        _put(tree, name, value)
+    for name, value in (overrides or {}).items():
+        _put(tree, name, value)
+    return parse(tree)
+
+
+def parse(tree: Mapping[str, Any]) -> Settings:
+    """Settings from a nested mapping, checked; raises BadSetting naming each wrong one."""
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise BadSetting("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def names() -> dict[str, tuple[Any, str]]:
+    """Every setting by dotted name, with its default and what it means."""
+    return {name: (field.get_default(), field.description or "") for name, field in _leaves(Settings, "")}
+
+
+def _from_file(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    told = environment.get("NIGHTSHELF_CONFIG")
+    path = Path(told) if told else home / "nightshelf.toml"
+    if not path.exists():
+        if told:
+            raise BadSetting(f"NIGHTSHELF_CONFIG names {path}, which does not exist. Correct the path or unset it.")
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BadSetting(f"{path} is not valid TOML: {error}. Correct that line.") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """`NIGHTSHELF_ALS__FACTORS=32` sets `als.factors`."""
+    return {
+        key.removeprefix(ENV_PREFIX).lower().replace("__", "."): value
+        for key, value in sorted(environment.items())
+        if key.startswith(ENV_PREFIX) and key not in ENV_PLACES
+    }
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise BadSetting(f"{dotted}: {section} is a value, not a section.")
+    tree[last] = value
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{place} = {problem['input']!r}: {problem['msg']}"
+    near = difflib.get_close_matches(place, names(), n=1, cutoff=0.5)
+    return f"{place} is no setting." + (f" Did you mean {near[0]}?" if near else " `nightshelf settings` lists all.")
+
+
+def _leaves(section: type[BaseModel], prefix: str):
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field

@@ -1,0 +1,53 @@
+"""A Spark session on this machine: its Java, its memory, and nothing written outside the home."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyspark.sql import SparkSession
+
+from pipelines import java
+from pipelines.run import Run
+
+
+@contextmanager
+def session(run: Run) -> Iterator[SparkSession]:
+    """A local session in UTC; stopped, with its Java process, at the end."""
+    import os
+
+    scratch = run.home / "spark"
+    scratch.mkdir(parents=True, exist_ok=True)
+    os.environ["JAVA_HOME"] = str(java.find(run.home))
+    threads = run.settings.machine.threads
+    spark = (
+        SparkSession.builder.master(f"local[{threads}]")
+        .appName(run.run_id)
+        .config("spark.driver.memory", f"{run.settings.clean.memory_mb}m")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.local.dir", str(scratch))
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", str(4 * threads))
+        .config("spark.sql.parquet.compression.codec", "zstd")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )
+    try:
+        yield spark
+    finally:
+        _stop(spark)
+
+
+def _stop(spark: SparkSession) -> None:
+    """Stop the session and the Java process behind it: a stopped session alone leaves the process to the end of Python."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    spark.stop()
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait(timeout=30)
+        SparkContext._gateway = SparkContext._jvm = None
