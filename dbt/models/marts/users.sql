@@ -1,0 +1,33 @@
+with profiles as (
+    select
+        user_id,
+        arg_max(country, arrival_date) as country,
+        min(arrival_date) as first_seen_date
+    from {{ ref("stg_users") }}
+    group by user_id
+),
+
+active as (
+    select
+        user_id,
+        min(event_date) as first_event_date,
+        max(event_date) as last_event_date,
+        count(*) as count_events
+    from {{ ref("stg_events") }}
+    where user_id is not null
+    group by user_id
+),
+
+joined as (
+    select
+        user_id,
+        profiles.country,
+        least(profiles.first_seen_date, active.first_event_date) as first_seen_date,
+        active.last_event_date,
+        coalesce(active.count_events, 0) as count_events
+    from profiles
+    full join active using (user_id)
+)
+
+select * from joined
+order by user_id

@@ -1,0 +1,10 @@
+with items as (
+    select * from {{ source("lake", "items") }}
+),
+
+named as (
+    select item_id, title, description, category, brand, price_cents, is_available, arrived_on as arrival_date
+    from items
+)
+
+select * from named

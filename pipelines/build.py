@@ -1,0 +1,105 @@
+"""Build: dbt turns the lake into marts, under enforced contracts and with its tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+
+from pipelines import contracts
+from pipelines.errors import BadInput, NightshelfError
+from pipelines.run import Run, stage
+
+SHOWN_FAILURES = 5
+
+
+class BuildFailed(NightshelfError):
+    """dbt could not build a table, or a test on it failed."""
+
+
+@stage
+def run(run: Run, folder: Path) -> None:
+    """Show dbt the run's part of the lake, build and test all tables into one warehouse file of the run's own."""
+    marts = folder / "marts.duckdb"
+    _show_lake(run, marts)
+    _dbt_build(run, folder, marts)
+    _require_catalogue(marts)
+
+
+def _show_lake(run: Run, marts: Path) -> None:
+    """Views on the accepted rows of exactly the partitions that the run may see; an undelivered table is empty."""
+    partitions = json.loads(run.of("clean", "partitions.json").read_text())
+    with duckdb.connect(str(marts)) as connection:
+        connection.execute("create schema lake")
+        for name, table in contracts.raw_tables().items():
+            paths = [str(path) for place in partitions.get(name, []) for path in _accepted(Path(place))]
+            if paths:
+                listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+                rows = f"read_parquet([{listed}], hive_partitioning = false)"
+                connection.execute(f"create view lake.{name} as select * exclude (rule, original, file) from {rows}")
+            else:
+                connection.execute(table.ddl(f"lake.{name}"))
+                connection.execute(f"alter table lake.{name} rename column arrival_date to arrived_on")
+
+
+def _accepted(partition: Path) -> list[Path]:
+    return sorted(partition.glob("verdict=accepted/*.parquet"))
+
+
+def _dbt_build(run: Run, folder: Path, marts: Path) -> None:
+    settings = run.settings
+    variables = {
+        "run_id": run.run_id,
+        "day": run.day.isoformat(),
+        "timezone": settings.shop.timezone,
+        "weight_view": settings.weights.view,
+        "weight_cart": settings.weights.cart,
+        "weight_purchase": settings.weights.purchase,
+        "weight_returned": settings.weights.returned,
+        "popularity_days": settings.fuse.popularity_days,
+        "popular_length": max(200, 2 * settings.shelve.length),
+        "shelf_length": settings.shelve.length,
+    }
+    environment = {
+        **os.environ,
+        "NIGHTSHELF_MARTS": str(marts),
+        "NIGHTSHELF_DBT_THREADS": str(settings.machine.threads),
+        "DO_NOT_TRACK": "1",
+    }
+    places = [
+        "--project-dir",
+        contracts.DBT,
+        "--profiles-dir",
+        contracts.DBT,
+        "--target-path",
+        folder,
+        "--log-path",
+        folder,
+    ]
+    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "build", "--exclude", "source:release"]
+    told = subprocess.run(
+        [*command, *map(str, places), "--vars", json.dumps(variables)], env=environment, capture_output=True, text=True
+    )
+    if told.returncode:
+        raise BuildFailed(_failures(folder, told.stdout + told.stderr))
+
+
+def _failures(folder: Path, output: str) -> str:
+    results = folder / "run_results.json"
+    broken = []
+    if results.exists():
+        told = json.loads(results.read_text())["results"]
+        broken = [
+            f"{r['unique_id']}: {r['message']}" for r in told if r["status"] in ("error", "fail", "runtime error")
+        ]
+    head = "\n".join(broken[:SHOWN_FAILURES]) or output[-3000:]
+    return f"dbt build failed. {head}\nCorrect the rows it names in the raw files, or the table under dbt/models."
+
+
+def _require_catalogue(marts: Path) -> None:
+    with duckdb.connect(str(marts), read_only=True) as connection:
+        counts = connection.execute("select (select count(*) from catalogue), (select count(*) from users)").fetchone()
+    if not counts or not counts[0]:
+        raise BadInput("items: the catalogue has no true row. Deliver raw/items before the first night.")
