@@ -1,0 +1,195 @@
+"""The marts as arrays: every model of the night reads its input here, as it stood at the end of a given day."""
+
+import datetime as dt
+from functools import cached_property
+
+import duckdb
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from models.profile_training import Histories
+from models.vocabulary import Vocabulary
+from pipelines.run import Run
+
+PAIR_ROUNDS = 3  # how often a basket is shuffled to draw neighbours from it
+LARGEST_BASKET = 100  # larger ones are stock orders or bots and say little about what belongs together
+
+
+class Marts:
+    """Read-only view of a run's marts. Users and items are positions of `users` and `items`; days are inclusive."""
+
+    def __init__(self, run: Run):
+        self.settings = run.settings
+        self.connection = duckdb.connect(str(run.of("build", "marts.duckdb")), read_only=True)
+        self.connection.execute(f"set threads = {run.settings.machine.threads}")
+
+    def frame(self, query: str, *values: object) -> pd.DataFrame:
+        return self.connection.execute(query, list(values)).df()
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        """The catalogue in the order of `items`."""
+        return self.frame("select * from catalogue").sort_values("item_id", ignore_index=True)
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        return Vocabulary(self.catalogue["item_id"])
+
+    @cached_property
+    def users(self) -> Vocabulary:
+        return Vocabulary(self.frame("select user_id from users")["user_id"])
+
+    @cached_property
+    def positive(self) -> str:
+        """What counts as a success: purchases less returns, or views in a shop where nobody buys."""
+        has_purchases = self.connection.execute("select coalesce(max(count_purchases), 0) > 0 from interactions").fetchone()
+        return "count_purchases - count_returns" if has_purchases and has_purchases[0] else "count_views + count_carts"
+
+    def known_items(self, until: dt.date) -> np.ndarray:
+        """(I,) bool: in the catalogue by then."""
+        return (pd.to_datetime(self.catalogue["first_arrival_date"]) <= pd.Timestamp(until)).to_numpy()
+
+    def interactions(self, until: dt.date) -> sparse.csr_matrix:
+        """(U, I) event weights, halved every `weights.half_life_days`; what returns took back is not below zero."""
+        rows = self.frame("select user_id, item_id, event_date, weight from interactions where event_date <= ?", until)
+        rows["weight"] *= _decay(rows["event_date"], until, self.settings.weights.half_life_days)
+        return self._matrix(rows, "weight")
+
+    def habit(self, until: dt.date) -> sparse.csr_matrix:
+        """(U, I) log(1 + purchases), each halved every `fuse.habit_half_life_days`."""
+        rows = self._positives("event_date <= ?", until)
+        rows["value"] *= _decay(rows["event_date"], until, self.settings.fuse.habit_half_life_days)
+        matrix = self._matrix(rows, "value")
+        matrix.data = np.log1p(matrix.data)
+        return matrix
+
+    def bought(self, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
+        """(U, I) 1 where the user bought the item up to `until` (and after `after`) and did not bring it all back."""
+        rows = self._positives("event_date <= ? and event_date > ?", until, after or dt.date.min)
+        matrix = self._matrix(rows, "value")
+        matrix.data[:] = 1.0
+        return matrix
+
+    def popularity(self, until: dt.date, days: int | None = None) -> np.ndarray:
+        """(I,) buyers per item in the last `days` (all days without), ties broken by visitors."""
+        since = until - dt.timedelta(days=days) if days else dt.date.min
+        rows = self.frame(
+            "select item_id, sum(count_buyers) as buyers, sum(count_visitors) as visitors from item_days"
+            " where event_date <= ? and event_date > ? group by item_id",
+            until,
+            since,
+        )
+        positions = self.items.positions(rows["item_id"])
+        score = rows["buyers"] + rows["visitors"] / (1.0 + rows["visitors"].max()) if len(rows) else rows["buyers"]
+        popularity = np.zeros(len(self.items))
+        popularity[positions[positions >= 0]] = score.to_numpy(dtype=float)[positions >= 0]
+        return popularity
+
+    def histories(self, until: dt.date) -> Histories:
+        """The latest items of every user, oldest first; ages count from `until`."""
+        rows = self._sequence(until)
+        users = rows["user"].to_numpy()
+        ends = np.searchsorted(users, np.arange(len(self.users)), side="right")
+        starts = np.searchsorted(users, np.arange(len(self.users)), side="left")
+        return self._gather(rows, starts, ends, np.full(len(self.users), np.datetime64(until)))
+
+    def history_examples(self, until: dt.date) -> tuple[Histories, np.ndarray]:
+        """For each first purchase of an item by a user: the history before that day, and the item bought (N,)."""
+        rows = self._sequence(until)
+        user, day = rows["user"].to_numpy(), rows["event_date"].to_numpy()
+        is_new_day = np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1])) if len(rows) else np.empty(0, bool)
+        day_starts = np.maximum.accumulate(np.where(is_new_day, np.arange(len(rows)), 0))
+        user_starts = np.searchsorted(user, user, side="left")
+        is_first = ~rows.duplicated(["user", "item"]).to_numpy()
+        chosen = np.flatnonzero(is_first & (rows["value"].to_numpy() > 0) & (day_starts > user_starts))
+        histories = self._gather(rows, user_starts[chosen], day_starts[chosen], day[chosen])
+        return histories, rows["item"].to_numpy()[chosen]
+
+    def item_pairs(self, until: dt.date, seed: int) -> np.ndarray:
+        """(P, 2) items that share a basket: neighbours in random orders of it, so that a basket counts by its size."""
+        rows = self.frame(
+            "select basket_id, item_id from baskets where basket_date <= ?"
+            f" qualify count(*) over (partition by basket_id) between 2 and {LARGEST_BASKET}"
+            " order by basket_id, item_id",
+            until,
+        )
+        items = self.items.positions(rows["item_id"])
+        baskets = pd.factorize(rows["basket_id"])[0][items >= 0]
+        items, dice = items[items >= 0], np.random.default_rng(seed)
+        drawn = [np.empty((0, 2), dtype=np.int64)]
+        for _ in range(PAIR_ROUNDS):
+            order = np.lexsort((dice.random(len(items)), baskets))
+            together = baskets[order][1:] == baskets[order][:-1]
+            drawn.append(np.stack([items[order][1:], items[order][:-1]], axis=1)[together])
+        return np.concatenate(drawn)
+
+    def queries(self) -> pd.DataFrame:
+        """The most searched queries with count_searches, in the order of their text."""
+        rows = self.frame(
+            "select query, count_searches from queries order by count_searches desc, query limit ?",
+            self.settings.search.max_queries,
+        )
+        return rows.sort_values("query", ignore_index=True)
+
+    def query_clicks(self, queries: Vocabulary, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
+        """(Q, I) event weights that followed from a query, halved every `search.behaviour_half_life_days`."""
+        rows = self.frame(
+            "select query, item_id, event_date, weight from query_clicks where event_date <= ? and event_date > ?",
+            until,
+            after or dt.date.min,
+        )
+        rows["weight"] *= _decay(rows["event_date"], until, self.settings.search.behaviour_half_life_days)
+        return _sparse(queries.positions(rows["query"]), self.items.positions(rows["item_id"]), rows["weight"],
+                       (len(queries), len(self.items)))
+
+    def _positives(self, condition: str, *values: object) -> pd.DataFrame:
+        query = f"select user_id, item_id, event_date, cast({self.positive} as double) as value from interactions"
+        return self.frame(f"{query} where {condition}", *values)
+
+    def _matrix(self, rows: pd.DataFrame, value: str) -> sparse.csr_matrix:
+        shape = len(self.users), len(self.items)
+        return _sparse(self.users.positions(rows["user_id"]), self.items.positions(rows["item_id"]), rows[value], shape)
+
+    def _sequence(self, until: dt.date) -> pd.DataFrame:
+        """Interactions as user, item, event_date, weight, value; by user, then day, then item."""
+        rows = self.frame(
+            f"select user_id, item_id, event_date, weight, {self.positive} as value from interactions"
+            " where event_date <= ? and weight > 0",
+            until,
+        )
+        rows = rows.assign(user=self.users.positions(rows["user_id"]), item=self.items.positions(rows["item_id"]))
+        rows = rows[(rows["item"] >= 0) & (rows["user"] >= 0)]
+        return rows.sort_values(["user", "event_date", "item"], ignore_index=True)
+
+    def _gather(self, rows: pd.DataFrame, starts: np.ndarray, ends: np.ndarray, days: np.ndarray) -> Histories:
+        """The last `profile.history_length` rows of each half-open range [start, end), seen from its day."""
+        length = self.settings.profile.history_length
+        index = ends[:, None] - length + np.arange(length)[None, :]  # (N, H)
+        inside = index >= starts[:, None]
+        index = np.where(inside, index, 0)
+        if not len(rows):
+            inside, index = np.zeros_like(inside), np.zeros_like(index)
+            rows = pd.DataFrame({"item": [-1], "weight": [0.0], "event_date": [pd.Timestamp(0)]})
+        day = rows["event_date"].to_numpy().astype("datetime64[D]")
+        ages = (np.asarray(days).astype("datetime64[D]")[:, None] - day[index]).astype(np.float32)
+        return Histories(
+            positions=np.where(inside, rows["item"].to_numpy()[index], -1),
+            ages_days=np.where(inside, ages, 0).astype(np.float32),
+            event_weights=np.where(inside, rows["weight"].to_numpy()[index], 0).astype(np.float32),
+        )
+
+
+def _decay(dates: pd.Series, until: dt.date, half_life_days: float) -> np.ndarray:
+    ages = (pd.Timestamp(until) - pd.to_datetime(dates)).dt.days.to_numpy()
+    return np.exp2(-ages / half_life_days)
+
+
+def _sparse(rows: np.ndarray, columns: np.ndarray, values: pd.Series, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Sums of values per cell, cells that are not positive left out; positions of -1 are unknown and left out."""
+    known = (rows >= 0) & (columns >= 0)
+    matrix = sparse.csr_matrix((values.to_numpy(dtype=float)[known], (rows[known], columns[known])), shape=shape)
+    matrix.data[matrix.data <= 1e-12] = 0.0
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix

@@ -1,0 +1,104 @@
+"""Train the item profile: a Transformer that reads items and queries, and the attention that reads a user's history.
+
+Measured weights learn from the days before the held-out ones; the published ones go on from there over all days.
+"""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+
+from models import profile, profile_training
+from models.errors import NothingToLearn
+from models.item_text import TextTokenizer, Tokens
+from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig
+from models.vocabulary import Vocabulary
+from pipelines.marts import Marts
+from pipelines.run import Run, stage
+
+CONTINUED = 0.5  # share of the steps that the published weights take on top of the measured ones
+ENCODING_BATCH = 512
+
+
+@stage
+def run(run: Run, folder: Path) -> None:
+    marts = Marts(run)
+    texts = item_texts(marts)
+    tokenizer = TextTokenizer.train(_corpus(texts), run.settings.profile.vocabulary_size)
+    tokenizer.save(folder)
+    items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
+    encoder = None
+    for part, until in run.cuts.items():
+        encoder = _train_encoder(run, marts, tokenizer, items, until, encoder)
+        encoder.save(folder / part)
+        item_vectors = profile.encode(encoder, items, ENCODING_BATCH)
+        np.save(folder / part / "item_vectors.npy", item_vectors)
+        attention = _train_history(run, marts, item_vectors, until)
+        attention.save(folder / part)
+        vectors, _ = profile_training.user_vectors(attention, item_vectors, marts.histories(until))
+        np.save(folder / part / "user_vectors.npy", vectors)
+
+
+def item_texts(marts: Marts) -> dict[str, list[str | None]]:
+    """What the encoder reads of each item, by field."""
+    catalogue = marts.catalogue
+    texts: dict[str, list[str | None]] = {
+        name: [value if isinstance(value, str) else None for value in catalogue[name]]
+        for name in ("title", "category", "brand", "description")
+    }
+    return texts | {"price_band": [f"price band {band}" for band in catalogue["price_band"]]}
+
+
+def _corpus(texts: dict[str, list[str | None]]) -> list[str]:
+    return [text for column in texts.values() for text in column if text]
+
+
+def _train_encoder(
+    run: Run, marts: Marts, tokenizer: TextTokenizer, items: Tokens, until: dt.date, start: ItemProfileEncoder | None
+) -> ItemProfileEncoder:
+    settings = run.settings.profile
+    queries = Vocabulary(marts.queries()["query"])
+    clicks = marts.query_clicks(queries, until).tocoo()
+    config = ProfileConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        embedding_size=settings.embedding_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        hidden_size=settings.hidden_size,
+        max_tokens=settings.max_tokens,
+    )
+    encoder, _ = profile_training.train_encoder(
+        items,
+        tokenizer.encode_queries(list(queries.ids), settings.max_tokens),
+        marts.item_pairs(until, run.settings.seed),
+        np.stack([clicks.row, clicks.col], axis=1).astype(np.int64),
+        marts.popularity(until),
+        config,
+        steps=settings.steps if start is None else max(int(settings.steps * CONTINUED), 1),
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=run.settings.seed,
+        threads=run.settings.machine.threads,
+        start=start,
+    )
+    return encoder
+
+
+def _train_history(run: Run, marts: Marts, item_vectors: np.ndarray, until: dt.date) -> HistoryAttention:
+    """Without anybody who came back, age and weight alone decide: the attention as it is before training."""
+    settings = run.settings.profile
+    histories, targets = marts.history_examples(until)
+    popularity = np.bincount(targets, minlength=len(item_vectors)).astype(float)
+    try:
+        return profile_training.train_history(
+            item_vectors,
+            histories,
+            targets,
+            popularity,
+            steps=settings.history_steps,
+            batch_size=settings.batch_size,
+            seed=run.settings.seed,
+            threads=run.settings.machine.threads,
+        )
+    except NothingToLearn:
+        return HistoryAttention(item_vectors.shape[1]).eval()
