@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from models import fusion, metrics, retrieval
+from models import cold, fusion, metrics, retrieval
 from models.als import ALSModel
 from models.fusion import LinearBlend
 from pipelines.marts import Marts
@@ -88,8 +88,9 @@ def run(run: Run, folder: Path) -> None:
         for candidates in blocks(run, sources, np.flatnonzero(np.diff(sources.bought.indptr) + _norms(sources))):
             for placement in PLACEMENTS:
                 learned = placement if placement in LEARNED else "for_you"
-                parts = contributions(eligible(candidates, placement), blends[learned], chosen[learned])
-                writer.write_table(rank(eligible(candidates, placement), parts, placement, run.settings.fuse.depth, schema))
+                rows = eligible(candidates, placement)
+                parts = contributions(rows, blends[learned], chosen[learned])
+                writer.write_table(rank(rows, parts, placement, run.settings.fuse.depth, schema))
 
 
 def load_sources(run: Run, marts: Marts, part: str) -> Sources:
@@ -97,14 +98,16 @@ def load_sources(run: Run, marts: Marts, part: str) -> Sources:
     until = run.cuts[part]
     als = ALSModel.load(run.of("train_als", part))
     profile = run.of("train_profile", part)
+    profile_items = np.load(profile / "item_vectors.npy")
+    window = run.settings.fuse.popularity_days
     return Sources(
         als_users=als.user_factors,
-        als_items=als.item_factors,
+        als_items=cold.impute_factors(als.item_factors, profile_items),
         profile_users=np.load(profile / "user_vectors.npy"),
-        profile_items=np.load(profile / "item_vectors.npy"),
+        profile_items=profile_items,
         habit=marts.habit(until),
         bought=marts.bought(until),
-        popularity=marts.popularity(until, run.settings.fuse.popularity_days),
+        popularity=cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window),
         known=marts.known_items(until),
     )
 
@@ -137,7 +140,9 @@ def _union(found: list[np.ndarray], bought: sparse.csr_matrix, known: np.ndarray
     rows, columns = np.nonzero(proposed >= 0)
     owned = bought.tocoo()
     count_items = bought.shape[1]
-    keys = np.concatenate([rows * count_items + proposed[rows, columns], owned.row.astype(np.int64) * count_items + owned.col])
+    keys = np.concatenate(
+        [rows * count_items + proposed[rows, columns], owned.row.astype(np.int64) * count_items + owned.col]
+    )
     keys = np.unique(keys)
     keys = keys[known[keys % count_items]]
     return keys // count_items, keys % count_items
@@ -156,7 +161,9 @@ def _score(sources: Sources, users: np.ndarray, items: np.ndarray) -> np.ndarray
     )
 
 
-def _dot(lefts: np.ndarray, users: np.ndarray, rights: np.ndarray, items: np.ndarray, rows: int = 1 << 18) -> np.ndarray:
+def _dot(
+    lefts: np.ndarray, users: np.ndarray, rights: np.ndarray, items: np.ndarray, rows: int = 1 << 18
+) -> np.ndarray:
     """Row by row products, gathered in slices so that memory stays bounded."""
     slices = [slice(start, start + rows) for start in range(0, len(users), rows)]
     parts = [np.einsum("rf,rf->r", lefts[users[part]], rights[items[part]]) for part in slices]
@@ -197,7 +204,9 @@ def rank(candidates: Candidates, parts: np.ndarray, placement: str, depth: int, 
         score[kept],
         *parts[kept].T,
     ]
-    return pa.table([pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)], schema=schema)
+    return pa.table(
+        [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)], schema=schema
+    )
 
 
 def learn(run: Run, marts: Marts) -> tuple[dict[str, LinearBlend], dict[str, str], list[dict]]:
@@ -225,7 +234,9 @@ def learn(run: Run, marts: Marts) -> tuple[dict[str, LinearBlend], dict[str, str
         is_better = not _ndcg(measured["blend"]) < _ndcg(measured["rrf"])
         chosen[placement] = "blend" if is_better else "rrf"
         measured["fused"] = measured[chosen[placement]]
-        records += [{"metric": f"{placement}/{name}/{m}", **figure} for name, ms in measured.items() for m, figure in ms.items()]
+        records += [
+            {"metric": f"{placement}/{name}/{m}", **figure} for name, ms in measured.items() for m, figure in ms.items()
+        ]
     return blends, chosen, [record for record in records if record["value"] is not None]
 
 
@@ -260,7 +271,9 @@ def _cross_fitted(candidates: Candidates, labels: np.ndarray) -> np.ndarray:
 def _joined(parts: list[Candidates]) -> Candidates:
     if not parts:
         empty = np.empty(0, dtype=np.int64)
-        return Candidates(empty, np.zeros(1, dtype=np.int64), empty, np.empty((0, len(SOURCES))), np.empty(0, dtype=bool))
+        return Candidates(
+            empty, np.zeros(1, dtype=np.int64), empty, np.empty((0, len(SOURCES))), np.empty(0, dtype=bool)
+        )
     ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
     return Candidates(
         users=np.concatenate([part.users for part in parts]),

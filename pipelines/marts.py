@@ -43,12 +43,19 @@ class Marts:
     @cached_property
     def positive(self) -> str:
         """What counts as a success: purchases less returns, or views in a shop where nobody buys."""
-        has_purchases = self.connection.execute("select coalesce(max(count_purchases), 0) > 0 from interactions").fetchone()
+        has_purchases = self.connection.execute(
+            "select coalesce(max(count_purchases), 0) > 0 from interactions"
+        ).fetchone()
         return "count_purchases - count_returns" if has_purchases and has_purchases[0] else "count_views + count_carts"
 
     def known_items(self, until: dt.date) -> np.ndarray:
         """(I,) bool: in the catalogue by then."""
         return (pd.to_datetime(self.catalogue["first_arrival_date"]) <= pd.Timestamp(until)).to_numpy()
+
+    def ages_days(self, until: dt.date) -> np.ndarray:
+        """(I,) days since the catalogue first named the item, 0 for one that is still to come."""
+        arrived = pd.to_datetime(self.catalogue["first_arrival_date"])
+        return np.maximum((pd.Timestamp(until) - arrived).dt.days.to_numpy(), 0)
 
     def interactions(self, until: dt.date) -> sparse.csr_matrix:
         """(U, I) event weights, halved every `weights.half_life_days`; what returns took back is not below zero."""
@@ -98,7 +105,9 @@ class Marts:
         """For each first purchase of an item by a user: the history before that day, and the item bought (N,)."""
         rows = self._sequence(until)
         user, day = rows["user"].to_numpy(), rows["event_date"].to_numpy()
-        is_new_day = np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1])) if len(rows) else np.empty(0, bool)
+        is_new_day = (
+            np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1])) if len(rows) else np.empty(0, bool)
+        )
         day_starts = np.maximum.accumulate(np.where(is_new_day, np.arange(len(rows)), 0))
         user_starts = np.searchsorted(user, user, side="left")
         is_first = ~rows.duplicated(["user", "item"]).to_numpy()
@@ -140,8 +149,12 @@ class Marts:
             after or dt.date.min,
         )
         rows["weight"] *= _decay(rows["event_date"], until, self.settings.search.behaviour_half_life_days)
-        return _sparse(queries.positions(rows["query"]), self.items.positions(rows["item_id"]), rows["weight"],
-                       (len(queries), len(self.items)))
+        return _sparse(
+            queries.positions(rows["query"]),
+            self.items.positions(rows["item_id"]),
+            rows["weight"],
+            (len(queries), len(self.items)),
+        )
 
     def _positives(self, condition: str, *values: object) -> pd.DataFrame:
         query = f"select user_id, item_id, event_date, cast({self.positive} as double) as value from interactions"

@@ -1,0 +1,48 @@
+"""The night: its stages in order, and how one is performed."""
+
+import datetime as dt
+import importlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import NightshelfError
+from pipelines.open import open_run
+from pipelines.run import Run, release_lease
+
+STAGES = ("clean", "build", "train_als", "train_profile", "fuse", "shelve", "search", "validate", "publish", "report")
+LOG = logging.getLogger("nightshelf")
+
+
+def perform(stage: str, run_id: str, home: Path | None = None) -> None:
+    """Perform one stage of an opened run."""
+    if stage not in STAGES:
+        raise NightshelfError(f"No stage {stage!r}. The night has: {', '.join(STAGES)}.")
+    importlib.import_module(f"pipelines.{stage}").run(Run.load(run_id, home))
+
+
+def run(
+    *,
+    day: dt.date | None,
+    label: str = "nightly",
+    overrides: Mapping[str, Any] | None = None,
+    publish: bool = True,
+    home: Path | None = None,
+) -> Run:
+    """One whole night in this process. The report is written whatever happens; the first error is raised after it."""
+    owner = f"cli:{os.uname().nodename}:{os.getpid()}"
+    fired_at = dt.datetime.now(dt.UTC)
+    opened = open_run(owner=owner, day=day, label=label, overrides=overrides, fired_at=fired_at, home=home)
+    try:
+        try:
+            for stage in STAGES[:-1]:
+                if publish or stage != "publish":
+                    LOG.info("%s %s …", opened.run_id, stage)
+                    perform(stage, opened.run_id, opened.home)
+        finally:
+            perform("report", opened.run_id, opened.home)
+    finally:
+        release_lease(opened.home, opened.run_id, owner)
+    return opened

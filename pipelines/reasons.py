@@ -1,0 +1,65 @@
+"""Reasons: for each row of a shelf, the source that spoke loudest and the item of the user's history that it points to."""
+
+import numpy as np
+import pandas as pd
+
+from models import profile_training
+from models.als import ALSModel
+from models.profile import HistoryAttention
+from pipelines.fuse import SOURCES
+from pipelines.marts import Marts
+from pipelines.run import Run
+
+REASONS = {
+    "bought_again": "This user's own purchases of the item are the largest part of its score.",
+    "people_like_you": "Collaborative filtering is the largest part; the evidence item supports it most (Hu et al. 2008, §5).",
+    "similar_to": "The item profile is the largest part; the evidence item has the largest attention times similarity.",
+    "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
+    "popular_here": "What sells now is the largest part, or the list that filled the shelf; no evidence item.",
+}
+BY_SOURCE = {"als": "people_like_you", "profile": "similar_to", "habit": "bought_again", "popularity": "popular_here"}
+
+
+def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
+    """`shelves` (user, item, `<source>_score`, fallback; sorted) with `reason` and `evidence` (item position, -1 for none)."""
+    parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy()
+    reason = np.array([BY_SOURCE[source] for source in SOURCES], dtype=object)[parts.argmax(axis=1)]
+    items = shelves["item"].to_numpy()
+    interactions = marts.interactions(run.day)
+    is_cold = interactions.getnnz(axis=0)[items] == 0
+    reason[is_cold & (parts.max(axis=1) > 0)] = "new_for_you"
+    reason[shelves["fallback"].notna().to_numpy()] = "popular_here"
+    evidence = np.where(reason == "bought_again", items, -1)
+    by_profile = np.isin(reason, ("similar_to", "new_for_you"))
+    evidence[by_profile] = _profile_evidence(run, marts, shelves[by_profile])
+    by_als = reason == "people_like_you"
+    evidence[by_als] = _als_evidence(run, interactions, shelves[by_als])
+    reason[by_als & (evidence == items)] = "bought_again"
+    return shelves.assign(reason=reason, evidence=evidence)
+
+
+def _als_evidence(run: Run, interactions, rows: pd.DataFrame) -> np.ndarray:
+    """(R,) per row, the history item with the largest share of the ALS score."""
+    model = ALSModel.load(run.of("train_als", "final"))
+    evidence = np.full(len(rows), -1)
+    users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
+    order = np.argsort(users, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
+        if len(places):
+            history = interactions[users[places[0]]]
+            shares = model.explain(history.indices, history.data, items[places])  # (rows of the user, H)
+            evidence[places] = history.indices[shares.argmax(axis=1)]
+    return evidence
+
+
+def _profile_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
+    """(R,) per row, the history item with the largest attention times similarity; -1 without a history."""
+    folder = run.of("train_profile", "final")
+    vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(run.day)
+    _, attention = profile_training.user_vectors(HistoryAttention.load(folder), vectors, histories)
+    users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
+    history = histories.positions[users]  # (R, H)
+    similarity = np.einsum("rhe,re->rh", vectors[np.maximum(history, 0)], vectors[items])
+    share = np.where(history >= 0, attention[users] * similarity, -np.inf)
+    best = share.argmax(axis=1)
+    return np.where((history >= 0).any(axis=1), history[np.arange(len(rows)), best], -1)

@@ -1,0 +1,67 @@
+"""Report: one page, without anything loaded from elsewhere, that tells how the night went, also when it stopped."""
+
+import json
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from pipelines import night, warehouse
+from pipelines.run import Run, costs, stage
+
+FILE = "report.html"
+MEASURES = ("recall_at_10", "ndcg_at_10", "coverage_at_10")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@stage
+def run(run: Run, folder: Path) -> None:
+    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
+        Path(__file__).with_name("report.html.j2").read_text()
+    )
+    (folder / FILE).write_text(template.render(policy=POLICY, run=run, **_content(run)))
+
+
+def _content(told: Run) -> dict[str, object]:
+    done = costs(told)
+    checks = _parquet(told, "validate", "quality_checks.parquet")
+    return {
+        "stages": [(name, done.get(name)) for name in night.STAGES],
+        "release": _json(told, "publish", "release.json") or {},
+        "current": warehouse.current(told.home),
+        "failed": [c for c in checks if not c["is_ok"]],
+        "count_checks": len(checks),
+        "quality": _quality(_json(told, "fuse", "metrics.json") or []),
+        "measures": MEASURES,
+        "search": _json(told, "search", "metrics.json") or [],
+        "rejected": _rejected(_json(told, "clean", "books.json") or []),
+        "gates": [c for c in checks if c["table_name"] == "night"],
+    }
+
+
+def _quality(records: list[dict]) -> list[tuple[str, str, list[dict | None]]]:
+    """(placement, source, one figure per measure)."""
+    by_name = {record["metric"]: record for record in records}
+    pairs = dict.fromkeys(tuple(record["metric"].split("/")[:2]) for record in records)
+    return [(p, s, [by_name.get(f"{p}/{s}/{m}") for m in MEASURES]) for p, s in pairs]
+
+
+def _rejected(books: list[dict]) -> list[dict]:
+    if not books:
+        return []
+    totals = (
+        pd.DataFrame(books)
+        .groupby(["table_name", "rule"], as_index=False)
+        .agg(count_rows=("count_rows", "sum"), example=("example", "first"))
+    )
+    return totals.to_dict("records")
+
+
+def _json(told: Run, stage_: str, name: str):
+    path = told.folder / stage_ / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _parquet(told: Run, stage_: str, name: str) -> list[dict]:
+    path = told.folder / stage_ / name
+    return pd.read_parquet(path).to_dict("records") if path.exists() else []

@@ -1,0 +1,127 @@
+"""Shelve: build each user's finished lists from the ranked candidates, full length, with a reason on every row."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from models import retrieval
+from pipelines import reasons
+from pipelines.fuse import PLACEMENTS, SOURCES
+from pipelines.marts import Marts
+from pipelines.run import Run, stage
+
+PARTS = [f"{source}_score" for source in SOURCES]
+FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
+
+
+@stage
+def run(run: Run, folder: Path) -> None:
+    """Write user_recommendations, rule_effects and similar_items."""
+    marts = Marts(run)
+    candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
+    is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
+    effects = removed(candidates, is_available).assign(run_id=run.run_id)
+    shelves = cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length)
+    shelves = pd.concat([shelves, fill(run, marts, shelves)], ignore_index=True)
+    shelves["placement"] = pd.Categorical(shelves["placement"], PLACEMENTS, ordered=True)
+    shelves = shelves.sort_values(["placement", "user", "rank"], ignore_index=True)
+    named(run, marts, reasons.explain(run, marts, shelves)).to_parquet(
+        folder / "user_recommendations.parquet", index=False
+    )
+    effects.to_parquet(folder / "rule_effects.parquet", index=False)
+    similar(run, marts, is_available).to_parquet(folder / "similar_items.parquet", index=False)
+
+
+def removed(candidates: pd.DataFrame, is_available: np.ndarray) -> pd.DataFrame:
+    """What availability took away, a row per placement, also when it took nothing."""
+    gone = candidates[~is_available[candidates["item"]]].groupby("placement")["user"]
+    effects = pd.DataFrame({"count_rows": gone.size(), "count_users": gone.nunique()})
+    present = [placement for placement in PLACEMENTS if (candidates["placement"] == placement).any()]
+    effects = effects.reindex(present, fill_value=0).rename_axis("placement").reset_index()
+    return effects.assign(rule="not_available").astype({"count_rows": "int64", "count_users": "int64"})
+
+
+def cut(candidates: pd.DataFrame, length: int) -> pd.DataFrame:
+    """The first `length` rows of each placement and user, ranked from 1; candidates stand best first."""
+    rank = candidates.groupby(["placement", "user"], sort=False).cumcount() + 1
+    return candidates.assign(rank=rank, fallback=None)[rank <= length]
+
+
+def fill(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
+    """The rows that bring short shelves to full length: what is popular in the user's segment, then in the shop."""
+    popular = {
+        segment: marts.items.positions(rows["item_id"])
+        for segment, rows in marts.frame("select * from popular_items order by segment, rank").groupby("segment")
+    }
+    countries = marts.frame("select user_id, country from users order by user_id")["country"].to_numpy(dtype=object)
+    bought, length = marts.bought(run.day), run.settings.shelve.length
+    counts = shelves.groupby(["placement", "user"]).size()
+    rows: list[tuple] = []
+    for placement in FILLED:
+        have = counts.get(placement, pd.Series(dtype=int)).reindex(range(len(marts.users)), fill_value=0).to_numpy()
+        short = np.flatnonzero(have < length)
+        own = (
+            shelves[(shelves["placement"] == placement) & shelves["user"].isin(short)].groupby("user")["item"].agg(set)
+        )
+        for user in short:
+            taken = set(own.get(user, ()))
+            if placement == "discover":
+                taken |= set(bought[user].indices)
+            segment = popular.get(countries[user], ())
+            lists = [("segment_popularity", segment), ("shop_popularity", popular.get("all", ()))]
+            rows += _missing(placement, user, have[user], length, taken, lists)
+    filled = pd.DataFrame(rows, columns=["placement", "user", "item", "rank", "fallback", "score"])
+    return filled.assign(**dict.fromkeys(PARTS, 0.0))
+
+
+def _missing(placement: str, user: int, have: int, length: int, taken: set, lists: list) -> list[tuple]:
+    """Rows from rank have + 1; their scores lie below every candidate's and fall with the rank."""
+    rows: list[tuple] = []
+    for fallback, items in lists:
+        for item in items:
+            rank = have + len(rows) + 1
+            if rank > length:
+                return rows
+            if item not in taken:
+                taken.add(item)
+                rows.append((placement, user, item, rank, fallback, -float(rank)))
+    return rows
+
+
+def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
+    """Positions become ids again."""
+    evidence = shelves["evidence"].to_numpy()
+    return pd.DataFrame(
+        {
+            "placement": shelves["placement"].astype(str),
+            "user_id": marts.users.ids[shelves["user"]],
+            "rank": shelves["rank"].astype("int64"),
+            "item_id": marts.items.ids[shelves["item"]],
+            "score": shelves["score"].astype(float),
+            **{part: shelves[part].astype(float) for part in PARTS},
+            "reason": shelves["reason"],
+            "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
+            "fallback": shelves["fallback"],
+            "run_id": run.run_id,
+        }
+    )
+
+
+def similar(run: Run, marts: Marts, is_available: np.ndarray) -> pd.DataFrame:
+    """The nearest available items of every item in the profile space."""
+    vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))
+    length, memory = run.settings.shelve.length, run.settings.fuse.memory_mb << 20
+    itself = sparse.identity(len(vectors), format="csr", dtype=np.float32)
+    positions, scores = retrieval.top_items(vectors, vectors, length, itself, is_available, memory)
+    item, place = np.nonzero(positions >= 0)
+    return pd.DataFrame(
+        {
+            "item_id": marts.items.ids[item],
+            "rank": (place + 1).astype("int64"),
+            "other_item_id": marts.items.ids[positions[item, place]],
+            "score": scores[item, place].astype(float),
+            "run_id": run.run_id,
+        }
+    )

@@ -1,0 +1,215 @@
+"""Validate: decide whether tonight may replace last night, by the contract of every table and by gates about the night."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from pipelines import contracts, warehouse
+from pipelines.contracts import Column, Table
+from pipelines.errors import GateFailed, NightshelfError
+from pipelines.marts import Marts
+from pipelines.run import Run, stage
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
+AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "popular_items", "bought_together",
+           "rejected_rows", "rule_effects", "metrics", "runs")  # fmt: skip
+
+
+class SuiteIncomplete(NightshelfError):
+    """Not every declared expectation was executed, so that nothing is known about the tables."""
+
+
+def run(run: Run) -> None:
+    """Judge the night; raise GateFailed, which stops the publication, when a check does not hold."""
+    judge(run)
+    checks = pd.read_parquet(run.of("validate", "quality_checks.parquet"))
+    failed = checks[~checks["is_ok"]]
+    if len(failed):
+        lines = [f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples()]
+        raise GateFailed(
+            f"{run.run_id} may not be published, the current release stays. {len(failed)} of {len(checks)} checks failed:\n"
+            + "\n".join(lines)
+            + f"\nLook at {run.folder / 'report'}. If the night is right and the gate is not, change the [gates] setting."
+        )
+
+
+@stage
+def judge(run: Run, folder: Path) -> None:
+    """Write runs, metrics and quality_checks."""
+    warehouse.write_runs(run, folder)
+    warehouse.write_metrics(run, folder)
+    marts = Marts(run)
+    frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
+    checks = [*_contract_checks(marts, frames), *_gates(run, marts, frames)]
+    pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
+
+
+def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    source = context.data_sources.add_pandas("run")
+    for name, frame in frames.items():
+        table = contracts.tables("serving")[name]
+        declared = expectations(table, frames, is_empty=_is_empty(marts, table))
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=declared))
+        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        yield from _records(name, declared, definition.run(batch_parameters={"dataframe": frame}).results)
+
+
+def expectations(table: Table, frames: dict[str, pd.DataFrame], is_empty: bool = False) -> list[Any]:
+    """The suite of a table, derived from its contract; `frames` holds the tables that it refers to."""
+    from great_expectations import expectations as gxe
+
+    suite: list[Any] = [gxe.ExpectTableColumnsToMatchOrderedList(column_list=table.names)]
+    if not table.may_be_empty and not is_empty:
+        suite.append(gxe.ExpectTableRowCountToBeBetween(min_value=1))
+    if len(table.key) > 1:
+        suite.append(gxe.ExpectCompoundColumnsToBeUnique(column_list=list(table.key)))
+    for column in table.columns:
+        suite += _column_expectations(column, frames)
+    return suite
+
+
+def _column_expectations(column: Column, frames: dict[str, pd.DataFrame]) -> list[Any]:
+    from great_expectations import expectations as gxe
+
+    suite: list[Any] = []
+    if column.is_required:
+        suite.append(gxe.ExpectColumnValuesToNotBeNull(column=column.name))
+    if column.is_unique:
+        suite.append(gxe.ExpectColumnValuesToBeUnique(column=column.name))
+    if column.accepted_values:
+        suite.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.accepted_values)))
+    if column.minimum is not None or column.maximum is not None:
+        bounds = {"min_value": column.minimum, "max_value": column.maximum}
+        suite.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, **bounds))
+    if column.references:
+        table, key = column.references
+        suite.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=frames[table][key].tolist()))
+    return suite
+
+
+def _records(table: str, declared: list[Any], results: Iterable[Any]) -> list[dict[str, Any]]:
+    """One record per expectation; what was declared and what was executed must be the same."""
+    records = [_record(table, result) for result in results]
+    names = sorted(_name(e.expectation_type, getattr(e, "column", None), e.configuration.kwargs) for e in declared)
+    executed = sorted(record["check_name"] for record in records)
+    if names != executed:
+        raise SuiteIncomplete(f"{table}: declared and executed checks differ: {sorted(set(names) ^ set(executed))}.")
+    return records
+
+
+def _record(table: str, result: Any) -> dict[str, Any]:
+    config, seen = result.expectation_config, dict(result.result)
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        observed = f"raised {result.exception_info.get('exception_message')}"
+    elif "observed_value" in seen:
+        observed = str(seen["observed_value"])
+    else:
+        observed = f"{seen.get('unexpected_count')} of {seen.get('element_count')} rows break it"
+        if seen.get("partial_unexpected_list"):
+            observed += f", for example {seen['partial_unexpected_list'][:3]}"
+    return {
+        "table_name": table,
+        "check_name": _name(config.type, config.kwargs.get("column"), config.kwargs),
+        "is_ok": bool(result.success),
+        "observed": observed[:500],
+        "expected": _expected(config.kwargs),
+    }
+
+
+def _name(type_: str, column: str | None, kwargs: dict[str, Any]) -> str:
+    """`expect_column_values_to_be_in_set(item_id, 3775 values)`: the size tells a reference from a list of words."""
+    values = kwargs.get("value_set")
+    told = [column] if column else []
+    return f"{type_}({', '.join([*told, f'{len(values)} values'] if values is not None else told)})"
+
+
+def _expected(kwargs: dict[str, Any]) -> str:
+    told = {k: v for k, v in kwargs.items() if k not in ("batch_id", "column") and v is not None}
+    if len(told.get("value_set", ())) > 20:
+        told["value_set"] = f"{len(told['value_set'])} known values"
+    return ", ".join(f"{k} {v}" for k, v in told.items()) or "holds for every row"
+
+
+def _is_empty(marts: Marts, table: Table) -> bool:
+    return table.empty_with is not None and not len(marts.frame(f"select 1 from {table.empty_with} limit 1"))
+
+
+def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    gates, shelves = run.settings.gates, frames["user_recommendations"]
+    checks = [
+        _gate("books_balance", *_books(run)),
+        _gate("users_served", _users_served(run, marts, frames), gates.min_users_served),
+        _gate("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
+        _gate("overlap_with_current", _overlap(run, shelves), gates.min_overlap),
+    ]
+    unavailable = frames["items"].loc[~frames["items"]["is_available"], "item_id"]
+    shown = pd.concat([shelves["item_id"], frames["search_results"]["item_id"], frames["popular_items"]["item_id"]])
+    count = int(shown.isin(set(unavailable)).sum())
+    checks.append(
+        _check("only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none")
+    )
+    values = frames["metrics"].set_index("metric")["value"]
+    for placement in ("for_you", "discover"):
+        checks.append(_gate(f"{placement}_against_popularity", _ratio(values, placement), gates.min_against_popularity))
+    return checks
+
+
+def _books(run: Run) -> tuple[float, float]:
+    """Rows that cleaning accounts for, by rule or as accepted, and rows that were delivered."""
+    books = json.loads(run.of("clean", "books.json").read_text())
+    return float(sum(record["count_rows"] for record in books)), float(warehouse.delivered_rows(run))
+
+
+def _users_served(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
+    """Share of all known users with a `for_you` shelf of full length."""
+    if not len(marts.users):
+        return None
+    shelves = frames["user_recommendations"]
+    length = min(run.settings.shelve.length, int(frames["items"]["is_available"].sum()))
+    lengths = shelves[shelves["placement"] == "for_you"].groupby("user_id").size()
+    return float((lengths >= length).sum() / len(marts.users))
+
+
+def _queries_answered(marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
+    asked = marts.queries()
+    return frames["search_results"]["query"].nunique() / len(asked) if len(asked) else None
+
+
+def _overlap(run: Run, shelves: pd.DataFrame) -> float | None:
+    """Mean share of a `for_you` shelf that stood in the current release too, over users in both."""
+    current = warehouse.current(run.home)
+    if current is None:
+        return None
+    with duckdb.connect(str(current), read_only=True) as connection:
+        query = "select user_id, item_id from user_recommendations where placement = 'for_you'"
+        before = connection.execute(query).df()
+    now = shelves.loc[shelves["placement"] == "for_you", ["user_id", "item_id"]]
+    now = now[now["user_id"].isin(before["user_id"])]
+    return len(now.merge(before)) / len(now) if len(now) else None
+
+
+def _ratio(values: pd.Series, placement: str) -> float | None:
+    """Held-out NDCG@10 of tonight's fusion to that of the most popular items."""
+    ours, theirs = (values.get(f"{placement}/{source}/ndcg_at_10") for source in ("fused", "popularity"))
+    return float(ours / theirs) if ours is not None and theirs else None
+
+
+def _gate(name: str, observed: float | None, least: float) -> dict[str, Any]:
+    """A gate holds when the figure reaches its bound; without anything to measure it says so."""
+    if observed is None:
+        return _check(name, True, "nothing to measure", f"at least {least:g}")
+    return _check(name, observed >= least, f"{observed:g}", f"at least {least:g}")
+
+
+def _check(name: str, is_ok: bool, observed: str, expected: str) -> dict[str, Any]:
+    return {"table_name": "night", "check_name": name, "is_ok": is_ok, "observed": observed, "expected": expected}

@@ -1,0 +1,240 @@
+"""What a run publishes, table by table, and the one file per release that readers see.
+
+A stage that makes a published table writes `<table>.parquet` into its folder; tables that dbt makes stand in the marts.
+"""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+
+from pipelines import contracts
+from pipelines import run as runs
+from pipelines.contracts import Table
+from pipelines.errors import NothingPublished
+from pipelines.run import Run
+
+SERVING = "serving"
+UNHASHED = {"runs": "false", "metrics": "kind <> 'cost'"}  # what differs between two equal nights: times and costs
+
+
+def current(home: Path) -> Path | None:
+    """The release file that readers see, or None before the first night."""
+    link = _link(home)
+    return link.resolve() if link.exists() else None
+
+
+def relation(run: Run, name: str, folder: Path | None = None) -> str:
+    """SQL that reads a published table from where its stage wrote it; `folder` is that of a stage still at work."""
+    found = sorted(run.folder.glob(f"*/{name}.parquet"))
+    places = [place for place in found if not place.parent.name.endswith(".partial") or place.parent == folder]
+    if places:
+        return f"read_parquet('{_quoted(places[-1])}')"
+    if name == "rejected_rows":
+        return _rejected_rows(run)
+    return f"marts.{name}"
+
+
+def frame(run: Run, name: str, folder: Path | None = None) -> pd.DataFrame:
+    """A table as it would be published, with the contract's types."""
+    with _reader(run) as connection:
+        connection.execute(contracts.tables(SERVING)[name].ddl(f"memory.{name}"))
+        _insert(connection, run, contracts.tables(SERVING)[name], f"memory.{name}", folder)
+        return connection.execute(f"select * from memory.{name}").df()
+
+
+def write(run: Run, path: Path) -> dict[str, dict[str, object]]:
+    """Write the whole release as one DuckDB file, rows sorted by key; count_rows and hash by table."""
+    tables = contracts.tables(SERVING)
+    with _reader(run) as connection:
+        connection.execute(f"attach '{_quoted(path)}' as release")
+        for name, table in tables.items():
+            connection.execute(table.ddl(f"release.{name}"))
+            _insert(connection, run, table, f"release.{name}")
+        written = {name: _summary(connection, name) for name in tables}
+        connection.execute("checkpoint release")
+        connection.execute("detach release")
+    return written
+
+
+def publish(run: Run, made: Path, tables: dict[str, dict[str, object]]) -> dict[str, object]:
+    """Move a finished release file to its place and, unless readers have a later day already, the link to it."""
+    name = f"{run.run_id}.{runs.digest(tables)[:8]}"
+    target = _folder(run.home) / f"{name}.duckdb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync(made)
+    os.replace(made, target)
+    target.chmod(0o444)
+    before = current(run.home)
+    is_current = before is None or _day_of(before) <= run.day
+    record: dict[str, object] = {"release": name, "action": "publish", "run_id": run.run_id, "is_current": is_current}
+    record |= {"replaced": before.stem if before else None, "at": dt.datetime.now(dt.UTC), "tables": tables}
+    if is_current:
+        _point(run.home, target)
+    _note(run.home, record)
+    return record
+
+
+def rollback(home: Path, to: str | None, why: str, who: str) -> str:
+    """Show readers an earlier release again: `to`, else the one that the current one replaced. Returns its name."""
+    now = current(home)
+    if now is None:
+        raise NothingPublished(
+            f"{_link(home)} does not exist: nothing was published yet, so nothing can be taken back."
+        )
+    name = to or _replaced_by(home, now.stem)
+    target = _folder(home) / f"{name}.duckdb"
+    if not name or not target.exists():
+        kept = ", ".join(sorted(path.stem for path in _folder(home).glob("*.duckdb")))
+        raise NothingPublished(f"No release {name or 'before ' + now.stem} is kept. Say --to with one of: {kept}.")
+    _point(home, target)
+    told = {
+        "release": name,
+        "action": "rollback",
+        "replaced": now.stem,
+        "why": why,
+        "who": who,
+        "at": dt.datetime.now(dt.UTC),
+    }
+    _note(home, told)
+    return name
+
+
+def history(home: Path) -> list[dict]:
+    """Everything that moved the link, oldest first."""
+    book = home / "warehouse" / "releases.jsonl"
+    return [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
+
+
+def connect(home: Path) -> duckdb.DuckDBPyConnection:
+    """Read the current release; raises NothingPublished before the first night."""
+    path = current(home)
+    if path is None:
+        raise NothingPublished(
+            f"Nothing is published under {home / 'warehouse'} yet. Run a night first: `nightshelf night`."
+        )
+    return duckdb.connect(str(path), read_only=True)
+
+
+def delivered_rows(run: Run) -> int:
+    """Rows in the run's raw files, as they were counted when the files were first seen."""
+    inventory = json.loads((run.lake / "inventory.json").read_text()).values()
+    return sum(file["count_rows"] for file in inventory if run.inputs.get(file["path"]) == file["sha256"])
+
+
+def write_runs(run: Run, folder: Path) -> None:
+    """One row that tells how the night was made."""
+    chosen = json.loads(run.of("fuse", "fusion.json").read_text())
+    row = {
+        "run_id": run.run_id,
+        "run_date": run.day,
+        "label": run.label,
+        "opened_at": pd.Timestamp(run.opened_at).tz_convert("UTC").tz_localize(None),
+        "code_version": run.code_version,
+        "settings": run.settings.model_dump_json(),
+        "packages": json.dumps(dict(run.packages), sort_keys=True),
+        "fusion": chosen["for_you"],
+    }
+    pd.DataFrame([row]).to_parquet(folder / "runs.parquet", index=False)
+
+
+def write_metrics(run: Run, folder: Path) -> None:
+    """Quality from the stages that measured it, volumes from cleaning, costs from every stage so far."""
+    rows = [
+        {"kind": "quality", **record}
+        for stage in ("fuse", "search")
+        for record in json.loads(run.of(stage, "metrics.json").read_text())
+    ]
+    for record in pd.DataFrame(json.loads(run.of("clean", "books.json").read_text())).groupby("table_name"):
+        name, books = record
+        accepted = books["rule"] == "accepted"
+        for metric, count in (("accepted", books[accepted]), ("rejected", books[~accepted])):
+            rows.append(
+                {"kind": "volume", "metric": f"{name}/{metric}_rows", "value": float(count["count_rows"].sum())}
+            )
+    for stage, figures in runs.costs(run).items():
+        rows += [{"kind": "cost", "metric": f"cost/{stage}/{name}", "value": value} for name, value in figures.items()]
+    columns = ["metric", "kind", "value", "low", "high"]
+    pd.DataFrame(rows).reindex(columns=columns).assign(run_id=run.run_id).to_parquet(
+        folder / "metrics.parquet", index=False
+    )
+
+
+@contextmanager
+def _reader(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute(f"set threads = {run.settings.machine.threads}")
+        connection.execute(f"attach '{_quoted(run.of('build', 'marts.duckdb'))}' as marts (read_only)")
+        yield connection
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, run: Run, table: Table, target: str, folder: Path | None = None
+) -> None:
+    order = ", ".join(f'"{name}"' for name in table.key)
+    connection.execute(
+        f"insert into {target} by name select * from {relation(run, table.name, folder)} order by {order}"
+    )
+
+
+def _rejected_rows(run: Run) -> str:
+    books = f"read_json('{_quoted(run.of('clean', 'books.json'))}', columns = {{'table_name': 'varchar', 'arrival_date': 'date', "
+    books += "'rule': 'varchar', 'count_rows': 'bigint', 'example': 'varchar'})"
+    return f"(select *, '{run.run_id}' as run_id from {books} where rule <> 'accepted')"
+
+
+def _summary(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, object]:
+    """Row count and a hash that does not depend on the order of rows."""
+    kept = UNHASHED.get(name, "true")
+    query = f"select count(*), coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0) from release.{name} as t"
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return {"count_rows": row[0], "hash": f"{int(row[1]):x}"}
+
+
+def _folder(home: Path) -> Path:
+    return home / "warehouse" / "releases"
+
+
+def _link(home: Path) -> Path:
+    return home / "warehouse" / "current.duckdb"
+
+
+def _point(home: Path, target: Path) -> None:
+    """Move the link in one step: a reader opens the release before or this one, never neither."""
+    partial = _link(home).with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(Path("releases") / target.name)
+    os.replace(partial, _link(home))
+    _sync(partial.parent)
+
+
+def _note(home: Path, record: dict[str, object]) -> None:
+    with (home / "warehouse" / "releases.jsonl").open("a") as book:
+        book.write(json.dumps(record, default=str, sort_keys=True) + "\n")
+
+
+def _replaced_by(home: Path, name: str) -> str | None:
+    moves = [r for r in history(home) if r["release"] == name and r["action"] == "publish" and r.get("is_current")]
+    return moves[-1]["replaced"] if moves else None
+
+
+def _day_of(release: Path) -> dt.date:
+    return dt.date.fromisoformat(release.name[:10])
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
