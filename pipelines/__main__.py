@@ -1,0 +1,243 @@
+"""The command line: every stage is a verb on a run, and the night is all of them in order."""
+
+import datetime as dt
+import getpass
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from pipelines import night as whole_night
+from pipelines.errors import BadSetting, NightshelfError
+from pipelines.open import open_run
+from pipelines.run import home, release_lease
+
+CONSOLE = Console()
+STAGE_HELP = {
+    "clean": "Decide which raw rows are true; quarantine the others with their rule.",
+    "build": "Turn the lake into marts with dbt, under contracts and tests.",
+    "train_als": "Train collaborative filtering.",
+    "train_profile": "Train the Transformer item profile and the attention over histories.",
+    "fuse": "Propose candidates from every source and rank them by learnt weights.",
+    "shelve": "Build the finished lists.",
+    "search": "Answer the queries that people typed.",
+    "validate": "Hold tonight's tables against their contract and the gates.",
+    "publish": "Write the release and move the link to it.",
+    "report": "Write the page about the night.",
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Every night, a shop's raw events become search and recommendation tables, each row with its reason.
+
+Everything lies under `NIGHTSHELF_HOME` (default: `data/` in the project): `raw/` what the shop delivers, `lake/` what is
+true of it, `runs/` the nights, `warehouse/current.duckdb` what readers see. Settings come from `nightshelf.toml` there,
+then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
+
+**A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
+)
+importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
+shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
+app.add_typer(importer, name="import", rich_help_panel="Input")
+app.add_typer(shower, name="show", rich_help_panel="Reading")
+
+Day = Annotated[
+    str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday in the shop.")
+]
+Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
+
+
+@app.command(rich_help_panel="The night")
+def night(
+    day: Day = None,
+    label: Label = "nightly",
+    set_: Set = None,
+    publish: Annotated[bool, typer.Option(help="Move the current release at the end.")] = True,
+) -> None:
+    """Run the whole night: open, every stage, report."""
+    run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish)
+    CONSOLE.print(f"[green]{run.run_id} is done.[/] Report: {run.folder / 'report' / 'report.html'}", soft_wrap=True)
+
+
+@app.command("open", rich_help_panel="The night")
+def open_(day: Day = None, label: Label = "nightly", set_: Set = None) -> None:
+    """Open a run and print its id; then perform its stages one by one."""
+    owner = f"cli:{os.uname().nodename}:{os.getpid()}"
+    run = open_run(
+        owner=owner, day=_day(day), label=label, overrides=_overrides(set_), fired_at=dt.datetime.now(dt.UTC)
+    )
+    release_lease(run.home, run.run_id, owner)
+    print(run.run_id)
+
+
+def _stage_command(stage: str):
+    def perform(run_id: Annotated[str, typer.Argument(help="A run, as `nightshelf open` printed it.")]) -> None:
+        whole_night.perform(stage, run_id)
+
+    perform.__doc__ = STAGE_HELP[stage]
+    return perform
+
+
+for _stage in whole_night.STAGES:
+    app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Input")
+def generate(
+    users: Annotated[int, typer.Option(min=100, help="Users.")] = 2000,
+    items: Annotated[int, typer.Option(min=20, help="Items.")] = 600,
+    days: Annotated[int, typer.Option(min=7, help="Days of history.")] = 90,
+    last_day: Annotated[str, typer.Option(help="Last day, YYYY-MM-DD.")] = "2026-03-01",
+    seed: Annotated[int, typer.Option(help="Same seed, same shop.")] = 17,
+) -> None:
+    """Make a shop whose truth is known: tastes, habits, searches, and planted dirt."""
+    from pipelines.generate import generate as make
+
+    _print_counts("generated", make(home(), users=users, items=items, days=days, last_day=_date(last_day), seed=seed))
+
+
+@importer.command("online-retail")
+def import_online_retail(
+    file: Annotated[Path, typer.Argument(help="The UCI table as .parquet, .csv or .xlsx.")],
+) -> None:
+    """UCI *Online Retail*: purchases, returns, and a catalogue from the descriptions."""
+    from pipelines.online_retail import import_online_retail as lay_out
+
+    _print_counts("imported", lay_out(file, home()))
+
+
+@importer.command("icecat")
+def import_icecat(
+    directory: Annotated[Path, typer.Argument(help="Folder with the zipped JSON parts and queries.txt.")],
+    day: Annotated[str, typer.Option(help="Day on which each query is searched once, YYYY-MM-DD.")] = "2026-03-01",
+) -> None:
+    """The Icecat electronics catalogue with its list of queries."""
+    from pipelines.icecat import import_icecat as lay_out
+
+    _print_counts("imported", lay_out(directory, home(), _date(day)))
+
+
+@app.command(rich_help_panel="Input")
+def check(day: Day = None) -> None:
+    """Say what is missing or wrong in the raw files, before anything is written."""
+    from pipelines import check as checks
+    from pipelines import raw, settings
+    from pipelines.contracts import raw_tables
+
+    root = home()
+    last = _day(day) or max(raw.days(root, "events"), default=None)
+    if last is None:
+        raise NightshelfError(f"No raw/events/dt=YYYY-MM-DD folders under {root}. `nightshelf generate` makes a shop.")
+    files = checks.inputs(root, settings.load(root), last)
+    counts = {name: sum(file.count_rows for file in files if file.table == name) for name in raw_tables()}
+    _print_counts(f"ready for a night of {last}", counts)
+
+
+@app.command(rich_help_panel="Reading")
+def status() -> None:
+    """Which runs there are, how far they came, and what readers see."""
+    from pipelines import show
+
+    show.status(CONSOLE, home())
+
+
+@app.command(rich_help_panel="Reading")
+def settings() -> None:
+    """Every setting with its default and what it means."""
+    from pipelines.settings import names
+
+    table = Table("setting", "default", "meaning")
+    for name, (default, meaning) in names().items():
+        table.add_row(name, json.dumps(default, default=str), meaning)
+    CONSOLE.print(table)
+
+
+@app.command(rich_help_panel="The night")
+def rollback(
+    why: Annotated[str, typer.Option(help="Reason, kept in the audit file.")],
+    to: Annotated[str | None, typer.Option(help="Release to show again. Default: the one before.")] = None,
+) -> None:
+    """Show readers an earlier release again."""
+    from pipelines import warehouse
+
+    CONSOLE.print(
+        f"Readers see [green]{warehouse.rollback(home(), to, why, getpass.getuser())}[/] now.", soft_wrap=True
+    )
+
+
+@shower.command("user")
+def show_user(user_id: str) -> None:
+    """One user's shelves with their reasons."""
+    from pipelines import show
+
+    show.user(CONSOLE, home(), user_id)
+
+
+@shower.command("query")
+def show_query(query: str) -> None:
+    """The published results of one query."""
+    from pipelines import show
+
+    show.query(CONSOLE, home(), query)
+
+
+@shower.command("demo")
+def show_demo() -> None:
+    """A tour of the current release: a shelf, a search, the figures, what was rejected."""
+    from pipelines import show
+
+    show.demo(CONSOLE, home())
+
+
+def main() -> None:
+    """Run the command line; what a person can act on is told in one message, without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)])
+    logging.getLogger("nightshelf").setLevel(logging.INFO)
+    try:
+        app()
+    except NightshelfError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]{type(error).__name__}:[/]", str(error), markup=True, highlight=False
+        )
+        sys.exit(1)
+
+
+def _day(text: str | None) -> dt.date | None:
+    return _date(text) if text else None
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise BadSetting(f"{text!r} is no day. Write it as YYYY-MM-DD.") from None
+
+
+def _overrides(pairs: list[str] | None) -> dict[str, Any]:
+    overrides = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise BadSetting(f"--set {pair}: write it as section.name=value.")
+        overrides[name] = value
+    return overrides
+
+
+def _print_counts(what: str, counts: dict[str, Any]) -> None:
+    CONSOLE.print(
+        f"[green]{what}:[/] " + ", ".join(f"{value:,} {name}" for name, value in counts.items()), soft_wrap=True
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Show: answers from the current release for a person at a terminal, each beside the SQL that gives it."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from pipelines import warehouse
+from pipelines.errors import NightshelfError
+from pipelines.night import STAGES
+
+SHELF = """
+    select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason, e.title as evidence
+    from user_recommendations as r
+    join items as i using (item_id)
+    left join items as e on e.item_id = r.evidence_item_id
+    where r.user_id = {user} and r.rank <= {rows}
+    order by case r.placement when 'for_you' then 1 when 'discover' then 2 else 3 end, r.rank
+"""
+HISTORY = """
+    select max(n.event_date) as last_day, c.title, sum(n.count_views) as views, sum(n.count_purchases) as purchases
+    from marts.interactions as n
+    join marts.catalogue as c using (item_id)
+    where n.user_id = {user}
+    group by c.title
+    order by purchases desc, last_day desc, c.title
+    limit 12
+"""
+RESULTS = """
+    select s.rank, i.title, i.brand, round(s.score, 3) as score, round(s.lexical_score, 2) as lexical,
+           round(s.semantic_score, 2) as semantic, round(s.behaviour_score, 2) as behaviour
+    from search_results as s
+    join items as i using (item_id)
+    where s.query = {query} and s.rank <= {rows}
+    order by s.rank
+"""
+FIGURES = """
+    pivot (
+        select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by,
+               split_part(metric, '/', 3) as measure, round(value, 4) as value
+        from metrics
+        where kind = 'quality' and measure in ('recall_at_10', 'ndcg_at_10', 'coverage_at_10')
+    ) on measure using first(value)
+    order by placement, ndcg_at_10
+"""
+REJECTED = """
+    select table_name, rule, sum(count_rows)::bigint as count_rows, left(any_value(example), 70) as example
+    from rejected_rows
+    group by all
+    order by table_name, count_rows desc
+"""
+TELLING_USER = """
+    select user_id
+    from user_recommendations
+    where placement = 'for_you' and rank <= 10 and fallback is null
+    group by user_id
+    order by count(distinct reason) desc, count(distinct evidence_item_id) desc, user_id
+    limit 1
+"""
+TELLING_QUERY = """
+    select query
+    from search_results
+    where rank <= 10
+    group by query
+    order by count(*) filter (behaviour_score > 0) desc, count(*) desc, query
+    limit 1
+"""
+
+
+def user(console: Console, home: Path, user_id: str, rows: int = 20) -> None:
+    """One user's shelves; raises NightshelfError for a user without any."""
+    with warehouse.connect(home) as release:
+        found = _ask(console, release, SHELF.format(user=_quoted(user_id), rows=rows), f"The shelves of {user_id}")
+        if not len(found):
+            near = release.execute(
+                "select distinct user_id from user_recommendations order by levenshtein(user_id, ?), user_id limit 3",
+                [user_id],
+            ).fetchall()
+            raise NightshelfError(
+                f"No user {user_id!r} in the current release. The nearest: {', '.join(n for (n,) in near)}."
+            )
+
+
+def query(console: Console, home: Path, text: str, rows: int = 20) -> None:
+    """The results of one query; raises NightshelfError for a query that nobody typed."""
+    asked = " ".join(text.lower().split())
+    with warehouse.connect(home) as release:
+        found = _ask(console, release, RESULTS.format(query=_quoted(asked), rows=rows), f"Results of “{asked}”")
+        if not len(found):
+            near = release.execute(
+                "select distinct query from search_results order by levenshtein(query, ?), query limit 3", [asked]
+            ).fetchall()
+            raise NightshelfError(
+                f"No results for {asked!r} in the current release. The nearest: {', '.join(n for (n,) in near)}."
+            )
+
+
+def demo(console: Console, home: Path) -> None:
+    """What a night gives, in five looks."""
+    current = warehouse.current(home)
+    with warehouse.connect(home) as release:
+        run_id = _first(release, "select run_id from runs")
+        someone, something = _first(release, TELLING_USER), _first(release, TELLING_QUERY)
+        marts = home / "runs" / str(run_id) / "build" / "marts.duckdb"
+        if someone and marts.exists():
+            release.execute(f"attach {_quoted(str(marts))} as marts (read_only)")
+            _ask(console, release, HISTORY.format(user=_quoted(someone)), f"What {someone} did")
+            _ask(console, release, SHELF.format(user=_quoted(someone), rows=6), f"What {someone} is shown, and why")
+        if something:
+            _ask(console, release, RESULTS.format(query=_quoted(something), rows=8), f"Results of “{something}”")
+        _ask(console, release, FIGURES, "Tonight on held-out days: `fused` is published, `popularity` is the baseline")
+        _ask(console, release, REJECTED, "Raw rows that were not let in, and why")
+    console.rule()
+    console.print(f"Release: {current}\nReaders open: {home / 'warehouse' / 'current.duckdb'}", soft_wrap=True)
+    console.print(f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}", soft_wrap=True)
+    if someone and marts.exists():
+        console.print(
+            f"The history is read from the run's marts: attach '{marts}' as marts (read_only)", soft_wrap=True
+        )
+
+
+def status(console: Console, home: Path) -> None:
+    """Runs with their finished stages, and the releases."""
+    current = warehouse.current(home)
+    table = Table("run", "opened", "stages done", "working", title="Runs")
+    for path in sorted((home / "runs").glob("*/run.json")):
+        done = [stage for stage in STAGES if (path.parent / stage).is_dir()]
+        lease = path.parent.with_name(f"{path.parent.name}.lease")
+        owner = json.loads(lease.read_text())["owner"] if lease.exists() else ""
+        opened = json.loads(path.read_text())["opened_at"][:16]
+        table.add_row(
+            path.parent.name, opened, f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}", owner
+        )
+    console.print(table)
+    table = Table("when", "what", "release", "replaced", "why", title="Releases")
+    for record in warehouse.history(home):
+        told = [record["at"][:16], record["action"], record["release"], record["replaced"] or "", record.get("why", "")]
+        table.add_row(*told, style="green" if current and record["release"] == current.stem else "")
+    console.print(table)
+    console.print(f"Readers see: {current.stem if current else 'nothing yet'}")
+
+
+def _ask(console: Console, connection: duckdb.DuckDBPyConnection, sql: str, title: str) -> pd.DataFrame:
+    """Run and print a query: title, SQL, rows."""
+    found = connection.execute(sql).df()
+    console.rule(Text(title, style="bold"), align="left")
+    console.print(Syntax(textwrap.dedent(sql).strip(), "sql", background_color="default", word_wrap=True))
+    table = Table(*found.columns, header_style="bold", box=None, pad_edge=False)
+    for row in found.itertuples(index=False):
+        table.add_row(*[Text("" if pd.isna(value) else _shown(value)) for value in row])
+    console.print(table)
+    console.print()
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date())
+    if isinstance(value, float) and value.is_integer() and abs(value) >= 1:
+        return str(int(value))
+    return str(value)
+
+
+def _first(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
+    row = connection.execute(sql).fetchone()
+    return row[0] if row else None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
