@@ -25,6 +25,8 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy()
     reason = np.array([BY_SOURCE[source] for source in SOURCES], dtype=object)[parts.argmax(axis=1)]
     items = shelves["item"].to_numpy()
+    is_bought = np.asarray(marts.bought(run.day)[shelves["user"].to_numpy(), items]).ravel() > 0
+    reason[is_bought & (reason == "people_like_you")] = "bought_again"  # ALS then says what the purchase itself says
     interactions = marts.interactions(run.day)
     is_cold = interactions.getnnz(axis=0)[items] == 0
     reason[is_cold & (parts.max(axis=1) > 0)] = "new_for_you"
@@ -34,7 +36,6 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     evidence[by_profile] = _profile_evidence(run, marts, shelves[by_profile])
     by_als = reason == "people_like_you"
     evidence[by_als] = _als_evidence(run, interactions, shelves[by_als])
-    reason[by_als & (evidence == items)] = "bought_again"
     return shelves.assign(reason=reason, evidence=evidence)
 
 
@@ -48,7 +49,9 @@ def _als_evidence(run: Run, interactions, rows: pd.DataFrame) -> np.ndarray:
         if len(places):
             history = interactions[users[places[0]]]
             shares = model.explain(history.indices, history.data, items[places])  # (rows of the user, H)
-            evidence[places] = history.indices[shares.argmax(axis=1)]
+            shares[items[places][:, None] == history.indices] = -np.inf  # an item is no evidence for itself
+            best = history.indices[shares.argmax(axis=1)]
+            evidence[places] = np.where(best == items[places], -1, best)
     return evidence
 
 
@@ -60,6 +63,7 @@ def _profile_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
     users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
     history = histories.positions[users]  # (R, H)
     similarity = np.einsum("rhe,re->rh", vectors[np.maximum(history, 0)], vectors[items])
-    share = np.where(history >= 0, attention[users] * similarity, -np.inf)
+    is_other = (history >= 0) & (history != items[:, None])
+    share = np.where(is_other, attention[users] * similarity, -np.inf)
     best = share.argmax(axis=1)
-    return np.where((history >= 0).any(axis=1), history[np.arange(len(rows)), best], -1)
+    return np.where(is_other.any(axis=1), history[np.arange(len(rows)), best], -1)

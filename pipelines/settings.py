@@ -46,7 +46,7 @@ class Weights(Section):
     cart: float = Field(3.0, ge=0, description="What one item put into the cart says.")
     purchase: float = Field(5.0, ge=0, description="What one purchase says.")
     returned: float = Field(-5.0, le=0, description="What one return takes back.")
-    half_life_days: float = Field(90.0, gt=0, description="Days after which an event counts half.")
+    half_life_days: float = Field(60.0, gt=0, description="Days after which an event counts half.")
 
 
 class Clean(Section):
@@ -63,8 +63,8 @@ class Holdout(Section):
 
 class Als(Section):
     factors: int = Field(64, ge=1, description="Length of the ALS vectors.")
-    regularization: float = Field(10.0, gt=0, description="Weight of the squared norms in the ALS loss.")
-    alpha: float = Field(10.0, gt=0, description="Confidence per unit of event weight.")
+    regularization: float = Field(20.0, gt=0, description="Weight of the squared norms in the ALS loss.")
+    alpha: float = Field(1.0, gt=0, description="Confidence per unit of event weight.")
     epochs: int = Field(15, ge=1, description="Sweeps over users and items.")
 
 

@@ -1,5 +1,6 @@
 """A Spark session on this machine: its Java, its memory, and nothing written outside the home."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,11 +13,10 @@ from pipelines.run import Run
 @contextmanager
 def session(run: Run) -> Iterator[SparkSession]:
     """A local session in UTC; stopped, with its Java process, at the end."""
-    import os
-
     scratch = run.home / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java.find(run.home))
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     threads = run.settings.machine.threads
     spark = (
         SparkSession.builder.master(f"local[{threads}]")
@@ -41,7 +41,7 @@ def session(run: Run) -> Iterator[SparkSession]:
 
 
 def _stop(spark: SparkSession) -> None:
-    """Stop the session and the Java process behind it: a stopped session alone leaves the process to the end of Python."""
+    """Stop the session and the Java process behind it, which a stopped session alone leaves to the end of Python."""
     from pyspark import SparkContext
 
     gateway = SparkContext._gateway

@@ -1,6 +1,7 @@
 """Validate: decide whether tonight may replace last night, by the contract of every table and by gates about the night."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +53,7 @@ def judge(run: Run, folder: Path) -> None:
 def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_pandas("run")

@@ -186,17 +186,18 @@ def event_lines(shop: Shop, block: int, rows: pd.DataFrame, names: np.ndarray, t
 
 
 def user_truth(people: Users, names: list[str], robots: list[str], true: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`users`: taste, style, band and count of true events of each, bots too; `habits`: what they buy again."""
+    """`users`: taste, style, band and count of true events; bots have none. `habits`: what they buy again."""
     tastes = {f"taste_{theme.name}": people.tastes[:, number] for number, theme in enumerate(themes.THEMES)}
     known = {
         "user_id": names,
         "style": np.array([style[0] for style in themes.STYLES])[people.style],
         "band": np.array([name for name, _ in themes.BANDS])[people.band],
         "count_events": np.bincount(true["user"], minlength=len(people)),
+        "is_silent": people.is_silent,
         "is_bot": False,
         **tastes,
     }
-    bots = {"user_id": robots, "count_events": 0, "is_bot": True, **dict.fromkeys(tastes, 0.0)}
+    bots = {"user_id": robots, "count_events": 0, "is_silent": False, "is_bot": True, **dict.fromkeys(tastes, 0.0)}
     habits = {
         "user_id": np.array(names)[people.habit_user],
         "item_id": catalogue.item_ids(people.habit_item),

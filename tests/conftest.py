@@ -1,0 +1,75 @@
+"""What several tests stand on: a shop of three lines, and one generated shop with a finished night."""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+LAST_DAY = dt.date(2026, 3, 1)
+SMALL = {
+    "als.factors": 16,
+    "profile.steps": 40,
+    "profile.history_steps": 40,
+    "profile.embedding_size": 32,
+    "profile.hidden_size": 48,
+    "profile.vocabulary_size": 1500,
+    "profile.batch_size": 128,
+    "fuse.candidates": 60,
+    "shelve.length": 10,
+    "clean.max_rejected_share": 0.5,
+}
+ITEMS = [{"item_id": f"i{n}", "title": f"Item {n}", "price_cents": 100 * n} for n in range(1, 6)]
+
+
+def event(n: int, day: str = "2026-03-01", **changes: object) -> dict[str, object]:
+    """A true event that a test then bends."""
+    row = {
+        "event_id": f"e{n}",
+        "user_id": "anna",
+        "event_type": "view",
+        "item_id": "i1",
+        "occurred_at": f"{day}T10:00:00Z",
+    }
+    return row | changes
+
+
+def deliver(home: Path, table: str, day: str, rows: Iterable[object], name: str = "part.jsonl") -> Path:
+    """Write raw rows; a row that is text is written as it stands."""
+    folder = home / "raw" / table / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path = folder / name
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with five items and one event on 2026-03-01."""
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    deliver(tmp_path, "items", "2026-03-01", ITEMS)
+    deliver(tmp_path, "events", "2026-03-01", [event(1)])
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """A maker of homes, each with the same small generated shop."""
+    from pipelines.generate import generate
+
+    def make() -> Path:
+        home = tmp_path_factory.mktemp("shop")
+        generate(home, users=300, items=150, days=50, last_day=LAST_DAY, seed=7)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def night(generated: Callable[[], Path]):
+    """The finished and published run of one whole night on the generated shop."""
+    from pipelines import night
+
+    return night.run(day=LAST_DAY, overrides=SMALL, home=generated())

@@ -1,0 +1,119 @@
+"""A stage is whole or not there, is done once, and a run has one owner."""
+
+import datetime as dt
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines import run as runs
+from pipelines.errors import NoDataForDay, RunBusy, StageNotReady
+from pipelines.open import day_before, open_run
+from pipelines.run import Run, stage
+
+NOW = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
+CALLS: list[str] = []
+
+
+@pytest.fixture
+def opened(shop: Path) -> Run:
+    CALLS.clear()
+    return open_run(owner="airflow:test", day=dt.date(2026, 3, 1), home=shop)
+
+
+@stage
+def write_a_file(run: Run, folder: Path) -> None:
+    CALLS.append(run.run_id)
+    (folder / "rows.txt").write_text("rows")
+
+
+@stage
+def fail_half_way(run: Run, folder: Path) -> None:
+    (folder / "rows.txt").write_text("half")
+    raise ValueError("half way")
+
+
+def names(run: Run) -> set[str]:
+    return {path.name for path in run.folder.iterdir()}
+
+
+def test_a_finished_stage_is_whole_and_is_not_done_again(opened: Run):
+    """The folder appears with all its files; the second call does nothing."""
+    write_a_file(opened)
+    write_a_file(opened)
+    assert CALLS == [opened.run_id]
+    assert names(opened) == {"run.json", "test_run"}
+    assert opened.of("test_run", "rows.txt").read_text() == "rows"
+
+
+def test_a_failed_stage_leaves_nothing(opened: Run):
+    """No folder, no partial folder."""
+    with pytest.raises(ValueError, match="half way"):
+        fail_half_way(opened)
+    assert names(opened) == {"run.json"}
+    with pytest.raises(StageNotReady, match="stage test_run has not finished"):
+        opened.of("test_run")
+
+
+def test_other_settings_do_a_stage_again(opened: Run):
+    """A stage that finished under another configuration does not count."""
+    write_a_file(opened)
+    write_a_file(replace(opened, settings=opened.settings.model_copy(update={"seed": 99})))
+    assert len(CALLS) == 2
+
+
+def test_opening_again_with_nothing_changed_is_the_same_run(opened: Run, shop: Path):
+    """The time of the first opening stays, so that a finished night stays finished."""
+    assert open_run(owner="airflow:test", day=opened.day, home=shop) == opened
+
+
+def test_a_run_is_read_back_as_it_was_written(opened: Run, shop: Path):
+    """run.json holds all that later stages read."""
+    assert Run.load(opened.run_id, shop) == opened
+    assert set(opened.inputs) == {"raw/events/dt=2026-03-01/part.jsonl", "raw/items/dt=2026-03-01/part.jsonl"}
+
+
+def test_the_second_owner_is_refused(opened: Run, shop: Path):
+    """The message names who works on the run and what to do."""
+    with pytest.raises(RunBusy, match=r"being worked on by airflow:test .* another --label"):
+        open_run(owner="airflow:other", day=opened.day, home=shop)
+
+
+def test_a_dead_process_does_not_keep_a_run(shop: Path):
+    """A lease of a process of this host that no longer lives is taken over."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    runs.take_lease(shop, "r", f"cli:{os.uname().nodename}:{child}", NOW)
+    runs.take_lease(shop, "r", "airflow:new", NOW)
+    runs.release_lease(shop, "r", "airflow:new")
+    assert not list((shop / "runs").glob("*.lease"))
+
+
+def test_only_the_owner_releases(shop: Path):
+    """A stranger's release changes nothing."""
+    runs.take_lease(shop, "r", "airflow:one", NOW)
+    runs.release_lease(shop, "r", "airflow:two")
+    assert list((shop / "runs").glob("*.lease"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("UTC", dt.date(2026, 3, 1)),
+        ("America/Los_Angeles", dt.date(2026, 2, 28)),
+        ("Asia/Kolkata", dt.date(2026, 3, 1)),
+    ],
+)
+def test_the_day_is_yesterday_in_the_shop(zone: str, day: dt.date):
+    """At 03:00 UTC it is still the evening before in California."""
+    assert day_before(NOW, zone) == day
+
+
+def test_a_day_that_did_not_arrive_is_refused_without_a_trace(shop: Path):
+    """Neither a run folder nor a lease is left."""
+    with pytest.raises(NoDataForDay, match=r"No events arrived on 2026-03-02.*nearest: 2026-03-01"):
+        open_run(owner="airflow:test", day=dt.date(2026, 3, 2), home=shop)
+    assert not (shop / "runs").exists()
