@@ -1,0 +1,1 @@
+"""The things with weights, and what measures them: arrays in, arrays out."""

@@ -1,0 +1,9 @@
+"""What can go wrong while a model learns."""
+
+
+class Diverged(ArithmeticError):
+    """Training left NaN or infinite numbers; the message names the knob to turn."""
+
+
+class NothingToLearn(ValueError):
+    """There is not one example to learn from; the message says which rows are missing."""

@@ -1,0 +1,140 @@
+"""What the text of an item or of a query becomes: tokens, each with the field it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+FIELDS = ("query", "title", "category", "brand", "price_band", "description")
+ITEM_FIELDS = FIELDS[1:]  # in the order of their tokens: the description comes last, so it is cut first
+PADDING = "[PAD]"  # always id 0
+COUNT_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as integers, one row per item or query.
+
+    Attributes:
+        ids: (N, T) int32 token ids, 0 is padding and stands only at the end of a row.
+        fields: (N, T) int8 indexes into `FIELDS`, 0 at padding.
+    """
+
+    ids: np.ndarray
+    fields: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens in each row."""
+        return np.count_nonzero(self.ids, axis=1)
+
+    def take(self, rows: np.ndarray) -> Tokens:
+        """These rows, no wider than the longest of them (one column at least)."""
+        ids = self.ids[rows]
+        width = max(int(np.count_nonzero(ids, axis=1).max(initial=0)), 1)
+        return Tokens(ids[:, :width], self.fields[rows, :width])
+
+
+class TextTokenizer:
+    """Byte-pair encoding over bytes, trained on the shop's own words: no string is out of vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids, padding and the 256 bytes included; may be less than asked for."""
+        return self._tokenizer.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int = 8192) -> TextTokenizer:
+        """Learn the merges from `texts`; equal texts in equal order give an equal tokenizer.
+
+        Raises:
+            ValueError: vocabulary_size leaves no room for padding and the 256 bytes.
+        """
+        if vocabulary_size <= COUNT_BYTES:
+            raise ValueError(f"vocabulary_size is {vocabulary_size}: padding and bytes alone take {COUNT_BYTES + 1}")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = _normalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            min_frequency=2,
+            special_tokens=[PADDING],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.encode_special_tokens = True  # a text that says "[PAD]" is a text
+        return cls(tokenizer)
+
+    def encode_items(self, fields: Mapping[str, Sequence[str | None]], max_tokens: int = 48) -> Tokens:
+        """Items as tokens: title, category, brand, price band, description, cut at `max_tokens`.
+
+        Args:
+            fields: for each field of `ITEM_FIELDS` that the shop has, N texts; None where an item has none.
+        Raises:
+            ValueError: a field is unknown, or the fields differ in length.
+        """
+        unknown = sorted(set(fields) - set(ITEM_FIELDS))
+        if unknown:
+            raise ValueError(f"unknown item fields {unknown}: choose from {list(ITEM_FIELDS)}")
+        counts = {name: len(texts) for name, texts in fields.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"the fields differ in length, {counts}: give one text or None per item")
+        return self._encode({name: fields[name] for name in ITEM_FIELDS if name in fields}, max_tokens)
+
+    def encode_queries(self, texts: Sequence[str], max_tokens: int = 48) -> Tokens:
+        """Queries as tokens, cut at `max_tokens`."""
+        return self._encode({"query": texts}, max_tokens)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The normalised text behind token ids, padding left out."""
+        return self._tokenizer.decode([int(one) for one in ids if one]).strip()
+
+    def _encode(self, fields: Mapping[str, Sequence[str | None]], max_tokens: int) -> Tokens:
+        """Lay the fields of each row one after the other."""
+        count = max(map(len, fields.values()), default=0)
+        tokens = Tokens(np.zeros((count, max_tokens), np.int32), np.zeros((count, max_tokens), np.int8))
+        filled = [0] * count
+        for name, texts in fields.items():
+            encodings = self._tokenizer.encode_batch_fast([text or "" for text in texts])
+            for row, encoding in enumerate(encodings):
+                start = filled[row]
+                stop = min(start + len(encoding), max_tokens)
+                tokens.ids[row, start:stop] = encoding.ids[: stop - start]
+                tokens.fields[row, start:stop] = FIELDS.index(name)
+                filled[row] = stop
+        return tokens
+
+    def save(self, folder: Path | str) -> None:
+        """Write tokenizer.json."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(Path(folder) / "tokenizer.json"))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TextTokenizer:
+        """Read what `save` wrote."""
+        tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+        tokenizer.encode_special_tokens = True
+        return cls(tokenizer)
+
+
+def _normalizer() -> normalizers.Normalizer:
+    """NFKC, lower case, single spaces, and no accents on Latin, Greek and Cyrillic letters.
+
+    Only the block U+0300-036F is dropped: the voicing marks of kana and the vowel signs of Indic scripts carry meaning.
+    """
+    accents = normalizers.Replace(Regex("[\u0300-\u036f]"), "")
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    steps = [normalizers.NFKD(), normalizers.Lowercase(), accents, normalizers.NFC(), spaces, normalizers.Strip()]
+    return normalizers.Sequence(steps)

@@ -1,0 +1,214 @@
+"""The item-profile network: one Transformer encoder for queries and items, and attention over a user's history."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.item_text import FIELDS, Tokens
+
+QUIET = 0.02  # spread of the weights that write into the residual stream: layers start almost silent
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """The shape of the encoder; saved beside its weights."""
+
+    vocabulary_size: int  # of the tokenizer
+    embedding_size: int = 64  # of the vectors it gives; also what retrieval multiplies
+    layers: int = 2
+    heads: int = 4
+    hidden_size: int = 64  # width inside; 96 learns a shop of 4,000 items no better and takes twice as long
+    max_tokens: int = 48  # of an item; the description is what is cut
+    dropout: float = 0.1  # share of tokens hidden while training: no item may hang on one word
+
+
+class SelfAttention(nn.Module):
+    """Every token reads every other token of its text."""
+
+    def __init__(self, config: ProfileConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.read = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.write = nn.Linear(config.hidden_size, config.hidden_size)
+        nn.init.normal_(self.write.weight, std=QUIET)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (
+            self.read(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, T, D/heads)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return self.write(y.transpose(1, 2).reshape(b, t, d))  # (B, T, D)
+
+
+class Block(nn.Module):
+    """One pre-norm Transformer layer."""
+
+    def __init__(self, config: ProfileConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.attention_norm, self.attention = nn.LayerNorm(width), SelfAttention(config)
+        self.thought_norm = nn.LayerNorm(width)
+        conclude = nn.Linear(4 * width, width)
+        nn.init.normal_(conclude.weight, std=QUIET)
+        self.thought = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), conclude)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), mask)
+        return x + self.thought(self.thought_norm(x))
+
+
+class ItemProfileEncoder(nn.Module):
+    """Reads an item or a query, told apart by their fields only, and gives a unit vector.
+
+    Raises:
+        ValueError: hidden_size is not a multiple of heads.
+    """
+
+    def __init__(self, config: ProfileConfig):
+        super().__init__()
+        if config.hidden_size % config.heads:
+            raise ValueError(f"hidden_size {config.hidden_size} is not a multiple of heads {config.heads}: change one")
+        self.config = config
+        width = config.hidden_size
+        self.token = nn.Embedding(config.vocabulary_size, width, padding_idx=0)
+        self.field = nn.Embedding(len(FIELDS), width)
+        self.position = nn.Embedding(config.max_tokens, width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.weight = nn.Linear(width, 1)  # how much each token counts in the text's vector
+        self.project = nn.Linear(width, config.embedding_size, bias=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as a bag of words: field and order count for nothing until the data say that they do."""
+        nn.init.normal_(self.token.weight)
+        with torch.no_grad():
+            self.token.weight[0] = 0.0
+        for silent in (self.field, self.position, self.weight):
+            nn.init.zeros_(silent.weight)
+
+    def forward(self, ids: Tensor, fields: Tensor) -> Tensor:
+        """Unit vectors (B, E) of texts given as token ids and fields, both (B, T); zero for a text without tokens."""
+        present = ids > 0  # (B, T)
+        hidden = torch.rand(ids.shape, device=ids.device) < self.config.dropout * self.training
+        mask = present & ~hidden
+        mask[:, 0] = True  # attention needs something to read, even in an empty text
+        places = torch.arange(ids.shape[1], device=ids.device)
+        x = self.token(ids) + self.field(fields) + self.position(places)  # (B, T, D)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x)
+        share = self.weight(x)[..., 0].masked_fill(~mask, -torch.inf).softmax(dim=1)  # (B, T)
+        pooled = (share[:, None, :] @ x)[:, 0]  # (B, D)
+        return functional.normalize(self.project(pooled), dim=1) * present[:, :1]
+
+    def save(self, folder: Path | str) -> None:
+        """Write encoder.safetensors and encoder.json."""
+        _save(self, asdict(self.config), Path(folder), "encoder")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ItemProfileEncoder:
+        """Read what `save` wrote; ready to encode."""
+        weights, config = _load(Path(folder), "encoder")
+        encoder = cls(ProfileConfig(**config))
+        encoder.load_state_dict(weights)
+        return encoder.eval()
+
+
+class HistoryAttention(nn.Module):
+    """Reads a user's history; the user's vector is the attention-weighted sum of its item vectors.
+
+    So the score u·v of an item v is the sum over the history of attention × (h·v), and those terms are evidence.
+    The vector keeps its length: a user of one taste gets a long one, a user of many tastes a short one.
+    Attention is the softmax of content match, minus decay × log(1 + age), plus trust × log(event weight).
+    """
+
+    def __init__(self, embedding_size: int):
+        super().__init__()
+        self.query = nn.Linear(embedding_size, embedding_size, bias=False)
+        self.key = nn.Linear(embedding_size, embedding_size, bias=False)
+        self.decay = nn.Parameter(torch.tensor(0.5))
+        self.trust = nn.Parameter(torch.tensor(0.5))
+        nn.init.zeros_(self.query.weight)  # until it has learnt more, only age and weight count
+
+    def forward(
+        self, history_vectors: Tensor, ages_days: Tensor, event_weights: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """User vectors (B, E) and attention (B, H), which sums to 1, or to 0 for a user without history.
+
+        Args:
+            history_vectors: (B, H, E) item vectors.
+            ages_days: (B, H) days from the event to the day of the recommendation.
+            event_weights: (B, H) what the event is worth, positive.
+            mask: (B, H) bool, False at padding.
+        """
+        prior = self.trust * event_weights.clamp_min(1e-6).log() - self.decay * ages_days.clamp_min(0).log1p()
+        recent = _shares(prior, mask)[:, None, :] @ history_vectors  # (B, 1, E)
+        match = self.query(recent) @ self.key(history_vectors).transpose(1, 2)  # (B, 1, H)
+        attention = _shares(prior + match[:, 0], mask)
+        return (attention[:, None, :] @ history_vectors)[:, 0], attention
+
+    def save(self, folder: Path | str) -> None:
+        """Write history.safetensors and history.json."""
+        _save(self, {"embedding_size": self.query.in_features}, Path(folder), "history")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> HistoryAttention:
+        """Read what `save` wrote; ready to use."""
+        weights, config = _load(Path(folder), "history")
+        attention = cls(**config)
+        attention.load_state_dict(weights)
+        return attention.eval()
+
+
+@torch.inference_mode()
+def encode(encoder: ItemProfileEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
+    """Vectors (N, E) float32 of all texts in the order given; texts of like length share a batch."""
+    encoder.eval()
+    vectors = np.zeros((len(tokens), encoder.config.embedding_size), dtype=np.float32)
+    order = np.argsort(tokens.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        vectors[rows] = encoder(*as_tensors(tokens.take(rows), encoder)).cpu().numpy()
+    return vectors
+
+
+def as_tensors(tokens: Tokens, encoder: ItemProfileEncoder) -> tuple[Tensor, Tensor]:
+    """Ids and fields as the encoder wants them, on its device.
+
+    Raises:
+        ValueError: the texts are longer than the encoder reads, or another tokenizer made them.
+    """
+    config, width, largest = encoder.config, tokens.ids.shape[1], int(tokens.ids.max(initial=0))
+    if width > config.max_tokens:
+        raise ValueError(f"texts have up to {width} tokens, the encoder reads {config.max_tokens}: encode them shorter")
+    if largest >= config.vocabulary_size:
+        raise ValueError(f"token {largest} is beyond the {config.vocabulary_size} of the encoder: use its tokenizer")
+    device = encoder.token.weight.device
+    return torch.from_numpy(tokens.ids).long().to(device), torch.from_numpy(tokens.fields).long().to(device)
+
+
+def _shares(logits: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the unmasked places of each row; zero where masked, also when all are."""
+    return logits.masked_fill(~mask, -1e9).softmax(dim=1) * mask
+
+
+def _save(module: nn.Module, config: dict[str, object], folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    save_file(weights, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, int]]:
+    config = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return load_file(folder / f"{name}.safetensors"), config

@@ -1,0 +1,337 @@
+"""How the item-profile encoder and the history attention learn from a shop's behaviour."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.errors import Diverged, NothingToLearn
+from models.item_text import FIELDS, Tokens
+from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig, as_tensors
+
+SHARES = (0.5, 0.25, 0.25)  # of a batch: item ↔ item, query → item, own words → item
+ITEMS, QUERIES, WORDS = range(3)  # the kinds of pair, in the order of SHARES
+WORD_FIELDS = tuple(FIELDS.index(name) for name in ("title", "category", "brand"))  # what people search for
+MAX_WORDS = 4  # tokens of a pseudo-query
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs (left, right), grouped by kind; the right side is always an item.
+
+    Attributes:
+        item_lefts: (C,) item positions, the left side of the first C pairs.
+        texts: the left side of the other B - C pairs.
+        rights: (B,) item positions.
+        kinds: (B,) kind of each pair.
+        keys: (B,) who the left side is: an item's position, beyond those a query, negative (and unique) for words.
+        left_log_q: (B,) log probability that this left side is drawn, up to a constant per kind.
+    """
+
+    item_lefts: np.ndarray
+    texts: Tokens
+    rights: np.ndarray
+    kinds: np.ndarray
+    keys: np.ndarray
+    left_log_q: np.ndarray
+
+
+class PairSource:
+    """Draws batches that mix the kinds of pair which the shop has, always in the same proportion.
+
+    Raises:
+        NothingToLearn: there is neither a pair nor an item with a word.
+    """
+
+    def __init__(
+        self,
+        items: Tokens,
+        queries: Tokens,
+        item_pairs: np.ndarray,
+        query_pairs: np.ndarray,
+        popularity: np.ndarray,
+        batch_size: int,
+    ):
+        self.items, self.queries, self.item_pairs, self.query_pairs = items, queries, item_pairs, query_pairs
+        self.speaking = np.flatnonzero(_is_word(items).any(axis=1))  # items with words to make a query of
+        self.counts = _split(batch_size, (len(item_pairs), len(query_pairs), len(self.speaking)))
+        behaviour = (popularity + 1.0) / (popularity + 1.0).sum()
+        self.log_behaviour = np.log(behaviour)
+        share_words = self.counts[WORDS] / batch_size
+        self.log_q = np.log((1 - share_words) * behaviour + share_words / max(len(items), 1))  # (I,) drawn as the right
+        frequency = np.bincount(query_pairs[:, 0], minlength=len(queries)) if len(query_pairs) else np.zeros(0)
+        self.log_query = np.log(np.maximum(frequency, 1))
+
+    def draw(self, dice: np.random.Generator) -> Batch:
+        """One batch; equal generators draw equal batches."""
+        lefts, item_rights = dice.permuted(self._rows(self.item_pairs, ITEMS, dice), axis=1).T
+        asked, query_rights = self._rows(self.query_pairs, QUERIES, dice).T
+        word_rights = self._rows(self.speaking, WORDS, dice)
+        texts = _stack(self.queries.take(asked), pseudo_queries(self.items.take(word_rights), dice))
+        return Batch(
+            item_lefts=lefts,
+            texts=texts,
+            rights=np.concatenate([item_rights, query_rights, word_rights]),
+            kinds=np.repeat([ITEMS, QUERIES, WORDS], self.counts),
+            keys=np.concatenate([lefts, len(self.items) + asked, -1 - np.arange(len(word_rights))]),
+            left_log_q=np.concatenate([self.log_behaviour[lefts], self.log_query[asked], np.zeros(len(word_rights))]),
+        )
+
+    def _rows(self, rows: np.ndarray, kind: int, dice: np.random.Generator) -> np.ndarray:
+        """As many rows as this kind has in a batch, drawn with replacement."""
+        return rows[dice.integers(max(len(rows), 1), size=self.counts[kind])]
+
+
+def pseudo_queries(items: Tokens, dice: np.random.Generator) -> Tokens:
+    """One to four of each item's own title, category and brand tokens, as if someone had searched for it.
+
+    Half of them are neighbours, half scattered (inverse cloze task: Lee, Chang and Toutanova, 2019), so that
+    search works in a catalogue that nobody has visited yet.
+    """
+    is_word = _is_word(items)
+    length = dice.integers(1, MAX_WORDS + 1, size=(len(items), 1))
+    order = np.cumsum(is_word, axis=1) - 1
+    first = (dice.random((len(items), 1)) * np.maximum(is_word.sum(axis=1, keepdims=True) - length + 1, 1)).astype(int)
+    neighbours = (order >= first) & (order < first + length)
+    lottery = np.where(is_word, dice.random(is_word.shape), np.inf)
+    scattered = lottery.argsort(axis=1).argsort(axis=1) < length
+    chosen = is_word & np.where(dice.random((len(items), 1)) < 0.5, neighbours, scattered)
+    front = np.argsort(~chosen, axis=1, kind="stable")[:, :MAX_WORDS]  # chosen tokens first, in their order
+    ids = np.take_along_axis(np.where(chosen, items.ids, 0), front, axis=1)
+    return Tokens(ids, np.full_like(ids, FIELDS.index("query"), dtype=np.int8))
+
+
+def train_encoder(
+    items: Tokens,
+    queries: Tokens,
+    item_pairs: np.ndarray,
+    query_pairs: np.ndarray,
+    popularity: np.ndarray,
+    config: ProfileConfig,
+    *,
+    steps: int = 1000,
+    batch_size: int = 256,
+    learning_rate: float = 4e-3,
+    seed: int = 0,
+    threads: int = 1,
+    temperature: float = 0.05,
+    start: ItemProfileEncoder | None = None,
+    device: str = "cpu",
+) -> tuple[ItemProfileEncoder, list[float]]:
+    """Learn one encoder for items and queries from what people bought together and clicked.
+
+    The loss is the in-batch softmax in both directions, corrected for popularity by logQ (Yi et al., 2019).
+    Equal arguments (seed and threads among them) give equal weights on a CPU.
+
+    Args:
+        items: the catalogue, I rows.
+        queries: Q' distinct queries.
+        item_pairs: (P, 2) item positions that share a basket or a session.
+        query_pairs: (Q, 2) query row and the item position that was clicked or bought.
+        popularity: (I,) how often each item occurs in the pairs, or bought counts in their place.
+        start: continue from these weights, which stay as they are.
+    Returns:
+        The encoder, ready to encode, and the loss of each step.
+    Raises:
+        NothingToLearn: there is neither a pair nor an item with a word.
+        ValueError: `start` has another shape than `config`.
+        Diverged: a loss is not finite.
+    """
+    source = PairSource(items, queries, item_pairs, query_pairs, popularity, batch_size)
+    if start is not None and start.config != config:
+        raise ValueError(f"`start` has {start.config}, asked for {config}: train from scratch or keep the shape")
+    with _reproducible(seed, threads, device):
+        encoder = (ItemProfileEncoder(config) if start is None else copy.deepcopy(start)).to(device).train()
+        dice = np.random.default_rng(seed)
+
+        def loss() -> Tensor:
+            batch = source.draw(dice)
+            left, right = _sides(encoder, items, batch)
+            return contrastive_loss(left @ right.T / temperature, batch, source.log_q)
+
+        losses = _descend(encoder, loss, steps, learning_rate)
+    return encoder.eval(), losses
+
+
+def contrastive_loss(scores: Tensor, batch: Batch, log_q: np.ndarray) -> Tensor:
+    """Mean of left → right and right → left cross-entropy of scores (B, B) whose diagonal is true.
+
+    Left → right, all items of the batch compete. Right → left, only lefts of the same kind do: a query is no rival
+    of an item. What is really the same item or query is no negative either.
+    """
+    rights, keys, kinds = batch.rights, batch.keys, batch.kinds
+    same_right = rights[:, None] == rights[None, :]
+    itself = keys[:, None] == rights[None, :]  # a left item that is also the right of another pair
+    rivals = ~(same_right | itself)
+    left_rivals = ~(same_right | itself.T | (keys[:, None] == keys[None, :])) & (kinds[:, None] == kinds[None, :])
+    forward = _softmax_loss(scores, log_q[rights], rivals)
+    return (forward + _softmax_loss(scores.T, batch.left_log_q, left_rivals)) / 2
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What users did, one row per user or training example, padded at any place with position -1.
+
+    Attributes:
+        positions: (N, H) item positions, -1 is padding.
+        ages_days: (N, H) days from the event to the day of the recommendation.
+        event_weights: (N, H) what the event is worth, positive.
+    """
+
+    positions: np.ndarray
+    ages_days: np.ndarray
+    event_weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def train_history(
+    item_vectors: np.ndarray,
+    histories: Histories,
+    targets: np.ndarray,
+    popularity: np.ndarray,
+    *,
+    steps: int = 300,
+    batch_size: int = 256,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+    threads: int = 1,
+    temperature: float = 0.1,
+    device: str = "cpu",
+) -> HistoryAttention:
+    """Learn which events of a history foretell the next purchase; the item vectors stay as they are.
+
+    Args:
+        item_vectors: (I, E) float32 from `encode`.
+        histories: N histories, each as it stood before its target.
+        targets: (N,) item position bought next.
+        popularity: (I,) how often each item is a target.
+    Raises:
+        NothingToLearn: no history has an event.
+        Diverged: a loss is not finite.
+    """
+    usable = np.flatnonzero((histories.positions >= 0).any(axis=1))
+    if not len(usable):
+        raise NothingToLearn(f"none of {len(histories)} histories has an event: widen the training window")
+    log_q = np.log((popularity + 1.0) / (popularity + 1.0).sum())
+    with _reproducible(seed, threads, device):
+        attention = HistoryAttention(item_vectors.shape[1]).to(device).train()
+        vectors = torch.from_numpy(item_vectors).to(device)
+        dice = np.random.default_rng(seed)
+
+        def loss() -> Tensor:
+            rows = usable[dice.integers(len(usable), size=batch_size)]
+            wanted = targets[rows]
+            users, _ = attention(*_history_tensors(vectors, histories, rows))
+            scores = users @ vectors[torch.from_numpy(wanted).to(device)].T / temperature  # (B, B)
+            return _softmax_loss(scores, log_q[wanted], wanted[:, None] != wanted[None, :])
+
+        _descend(attention, loss, steps, learning_rate)
+    return attention.eval()
+
+
+@torch.inference_mode()
+def user_vectors(
+    attention: HistoryAttention, item_vectors: np.ndarray, histories: Histories, batch: int = 4096
+) -> tuple[np.ndarray, np.ndarray]:
+    """User vectors (U, E) and attention (U, H), both float32; zero for users without history."""
+    vectors = torch.from_numpy(item_vectors).to(attention.decay.device)
+    users = np.zeros((len(histories), item_vectors.shape[1]), dtype=np.float32)
+    weights = np.zeros(histories.positions.shape, dtype=np.float32)
+    for start in range(0, len(histories), batch):
+        rows = np.arange(start, min(start + batch, len(histories)))
+        found = attention(*_history_tensors(vectors, histories, rows))
+        users[rows], weights[rows] = (one.cpu().numpy() for one in found)
+    return users, weights
+
+
+def _sides(encoder: ItemProfileEncoder, items: Tokens, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Vectors of the left and the right sides, (B, E) each; every item is read once."""
+    unique, place = np.unique(np.concatenate([batch.item_lefts, batch.rights]), return_inverse=True)
+    vectors = encoder(*as_tensors(items.take(unique), encoder))[torch.from_numpy(place)]
+    left, right = vectors.split([len(batch.item_lefts), len(batch.rights)])
+    if len(batch.texts):
+        left = torch.cat([left, encoder(*as_tensors(batch.texts, encoder))])
+    return left, right
+
+
+def _softmax_loss(scores: Tensor, log_q: np.ndarray, rivals: np.ndarray) -> Tensor:
+    """Cross-entropy of the diagonal of (B, B) against its rivals, each column lowered by its log probability."""
+    allowed = rivals | np.eye(len(rivals), dtype=bool)
+    corrected = scores - torch.from_numpy(log_q).to(scores)
+    corrected = corrected.masked_fill(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
+    return functional.cross_entropy(corrected, torch.arange(len(scores), device=scores.device))
+
+
+def _descend(module: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float) -> list[float]:
+    """AdamW for `steps` steps, a tenth of them warming up, then along a cosine to zero; the loss of each step."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=0.01)
+    warm_up = max(steps // 10, 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm_up, (1 + math.cos(math.pi * step / steps)) / 2)
+    )
+    losses = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        current = loss()
+        losses.append(current.item())
+        if not math.isfinite(losses[-1]):
+            raise Diverged(f"the loss of step {step} of {steps} is {losses[-1]}: lower learning_rate {learning_rate}")
+        current.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return losses
+
+
+@contextmanager
+def _reproducible(seed: int, threads: int, device: str) -> Iterator[None]:
+    """PyTorch with this seed and thread count inside, as it was before outside."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _history_tensors(vectors: Tensor, histories: Histories, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four arguments of `HistoryAttention.forward` for these rows."""
+    arrays = histories.positions[rows], histories.ages_days[rows], histories.event_weights[rows]
+    positions, ages, weights = (torch.from_numpy(np.ascontiguousarray(one)).to(vectors.device) for one in arrays)
+    mask = positions >= 0
+    history = vectors[positions.clamp_min(0).long()]  # (B, H, E)
+    ages, weights = (torch.where(mask, one, 1).to(vectors) for one in (ages, weights))  # padding may hold anything
+    return history, ages, weights, mask
+
+
+def _is_word(items: Tokens) -> np.ndarray:
+    """(N, T) bool: tokens of the fields that people search for."""
+    return np.isin(items.fields, WORD_FIELDS) & (items.ids > 0)
+
+
+def _split(batch_size: int, available: tuple[int, int, int]) -> list[int]:
+    """Pairs of each kind in a batch: by SHARES, over the kinds that exist at all."""
+    shares = np.where(np.array(available) > 0, SHARES, 0.0)
+    if not shares.any():
+        raise NothingToLearn("no basket, no query and no item with a title: load items before training the profile")
+    ends = np.rint(np.cumsum(shares / shares.sum()) * batch_size).astype(int)
+    return np.diff(ends, prepend=0).tolist()
+
+
+def _stack(first: Tokens, second: Tokens) -> Tokens:
+    """The rows of both, padded to the wider."""
+    width = max(first.ids.shape[1], second.ids.shape[1])
+    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1]))) for t in (first, second) for one in (t.ids, t.fields)]
+    return Tokens(np.concatenate(padded[0::2]), np.concatenate(padded[1::2]))
