@@ -25,7 +25,7 @@ class ProfileConfig:
     embedding_size: int = 64  # of the vectors it gives; also what retrieval multiplies
     layers: int = 2
     heads: int = 4
-    hidden_size: int = 64  # width inside; 96 learns a shop of 4,000 items no better and takes twice as long
+    hidden_size: int = 64  # width inside; 96 finds 2% more in a shop of 4,000 items and takes twice as long
     max_tokens: int = 48  # of an item; the description is what is cut
     dropout: float = 0.1  # share of tokens hidden while training: no item may hang on one word
 

@@ -200,7 +200,7 @@ def train_history(
     targets: np.ndarray,
     popularity: np.ndarray,
     *,
-    steps: int = 300,
+    steps: int = 1000,
     batch_size: int = 256,
     learning_rate: float = 1e-2,
     seed: int = 0,

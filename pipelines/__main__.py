@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from pipelines import night as whole_night
 from pipelines.errors import BadSetting, NightshelfError
@@ -206,9 +207,8 @@ def main() -> None:
     try:
         app()
     except NightshelfError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[red]{type(error).__name__}:[/]", str(error), markup=True, highlight=False
-        )
+        told = Text.assemble((f"{type(error).__name__}: ", "red"), str(error))
+        Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)
 
 

@@ -35,3 +35,7 @@ class NothingPublished(NightshelfError):
 
 class NoJava(NightshelfError):
     """Spark finds no Java runtime that works."""
+
+
+class NotTrained(NightshelfError):
+    """A model found nothing to learn from, or diverged."""

@@ -20,6 +20,7 @@ def perform(stage: str, run_id: str, home: Path | None = None) -> None:
     """Perform one stage of an opened run."""
     if stage not in STAGES:
         raise NightshelfError(f"No stage {stage!r}. The night has: {', '.join(STAGES)}.")
+    LOG.info("%s %s …", run_id, stage)
     importlib.import_module(f"pipelines.{stage}").run(Run.load(run_id, home))
 
 
@@ -39,7 +40,6 @@ def run(
         try:
             for stage in STAGES[:-1]:
                 if publish or stage != "publish":
-                    LOG.info("%s %s …", opened.run_id, stage)
                     perform(stage, opened.run_id, opened.home)
         finally:
             perform("report", opened.run_id, opened.home)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.errors import Diverged, NothingToLearn
 from pipelines import settings
-from pipelines.errors import RunBusy, StageNotReady
+from pipelines.errors import NotTrained, RunBusy, StageNotReady
 
 LOG = logging.getLogger("nightshelf")
 PACKAGES = (
@@ -77,8 +78,9 @@ class Run:
         return digest([self.run_id, self.settings.model_dump(mode="json"), self.code_version, dict(self.inputs)])
 
     def of(self, stage: str, *path: str) -> Path:
-        """A finished stage's folder, or a file in it; raises StageNotReady when the stage has not finished."""
-        if not (self.folder / stage).is_dir():
+        """A finished stage's folder, or a file in it; raises StageNotReady when the stage has not finished, or has
+        under another configuration, so that a night never mixes two."""
+        if _fingerprint_of(self.folder / stage) != self.fingerprint:
             raise StageNotReady(
                 f"{self.run_id}: stage {stage} has not finished. Run `nightshelf {stage} {self.run_id}`."
             )
@@ -141,6 +143,9 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         started, cpu = time.monotonic(), _cpu_seconds()
         try:
             function(run, partial)
+        except (Diverged, NothingToLearn) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise NotTrained(f"{run.run_id} {name}: {error}") from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

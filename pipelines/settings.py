@@ -70,16 +70,16 @@ class Als(Section):
 
 class Profile(Section):
     embedding_size: int = Field(64, ge=8, description="Length of the item-profile vectors.")
-    hidden_size: int = Field(96, ge=8, description="Width of the Transformer.")
+    hidden_size: int = Field(64, ge=8, description="Width of the Transformer.")
     layers: int = Field(2, ge=1, description="Blocks of the Transformer.")
     heads: int = Field(4, ge=1, description="Attention heads per block.")
     vocabulary_size: int = Field(8000, ge=300, description="Size of the tokenizer trained on the catalogue.")
     max_tokens: int = Field(48, ge=4, description="Tokens kept of one item's text.")
-    steps: int = Field(300, ge=1, description="Training steps of the encoder.")
+    steps: int = Field(500, ge=1, description="Training steps of the encoder.")
     history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
     history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
     batch_size: int = Field(256, ge=2, description="Pairs per training step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate.")
 
 
 class Fuse(Section):

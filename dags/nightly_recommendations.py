@@ -1,0 +1,186 @@
+"""### Nightly recommendations
+
+Turns the shop's raw events into one release of search and recommendation tables, every night at 03:00 (in the zone of
+Airflow's `[core] default_timezone`). The day is the one before the run fires, in the shop's own time zone; *Trigger*
+takes another `day`, a `label` (several runs of one day stand side by side), `publish: false` (all but the release) and
+`settings` for this run alone, such as `{"als.factors": 32}`.
+
+**Whatever fails, readers keep the release they have**: `publish` moves one pointer, as its last act, and only after
+`validate` has passed. An error that names its cure is not retried; anything else is retried twice. A finished stage is
+not done again, so two moves are always safe: *Clear* the failed task (the same run is opened again and carries on from
+there, then reports), or, after a setting was changed, *Trigger* the day anew.
+
+#### When a task fails
+
+- **open** — The day, the settings or the raw files are not what the night needs, or another run has this day. Nothing
+  was written. Correct what the message names (`nightshelf check` lists all of it), then trigger the day anew.
+- **clean** — A raw file is cut off or off contract, too many rows were rejected, or Spark lacks Java or memory. Look at
+  the reasons in the message; have the file delivered again or raise `clean.max_rejected_share`, then trigger anew.
+- **build** — Rows break the contract; the message names table, column and count. The cause is nearly always in today's
+  input: correct it, then trigger the day anew.
+- **train_als** — Too few interactions, or no memory. Compare today's row counts with yesterday's; lower `als.factors`,
+  then trigger the day anew.
+- **train_profile** — The catalogue has no text to learn from, or training diverged. See whether titles arrived; lower
+  `profile.learning_rate`, then trigger the day anew.
+- **fuse** — Mostly memory. Lower `fuse.memory_mb` or `fuse.candidates`, then trigger the day anew.
+- **shelve** — Lists could not be filled. See whether today's catalogue marks everything as sold out; correct it, then
+  trigger the day anew.
+- **search** — Mostly memory. Lower `search.max_queries`, then trigger the day anew.
+- **validate** — Tonight's tables are worse than the gates allow; the gate did its work. Read the run's report, decide,
+  and only then change a `gates.*` setting and trigger the day anew.
+- **publish** — The release could not be written or the pointer not moved: a full disk, or rights on the warehouse
+  folder. Clear `publish`. A release that is live but wrong goes back with the DAG `rollback_recommendations`.
+- **report** — Only the report is missing; the night ended as `publish` left it. Clear `report`.
+"""
+
+import datetime as dt
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.sdk import Asset, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from pipelines.errors import NightshelfError
+
+LOG = logging.getLogger("nightshelf")
+RELEASE = Asset("nightshelf_release")
+RUNBOOK = dict(re.findall(r"^- \*\*(\w+)\*\* — (.+?)(?=\n- |\Z)", __doc__ or "", re.MULTILINE | re.DOTALL))
+PARAMS = {
+    "day": Param(
+        None, type=["null", "string"], format="date", description="Last day the run may see; empty: yesterday."
+    ),
+    "label": Param("nightly", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name within its day."),
+    "publish": Param(True, type="boolean", description="Let readers see the release if it passes the gates."),
+    "settings": Param(
+        {},
+        type="object",
+        propertyNames={"pattern": r"^[a-z_]+(\.[^.]+)*$"},
+        additionalProperties={"type": ["string", "number", "boolean"]},
+        description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
+    ),
+}
+
+
+def log_failure(context) -> None:
+    """One block for the person on call: what failed, of which run, why, and what to do next."""
+    ti, params, error = context["ti"], context["params"], context.get("exception")
+    run_id = ti.xcom_pull(task_ids="open")
+    facts = {
+        "run": run_id or "not opened",
+        "day": run_id.partition(".")[0] if run_id else params["day"] or "the day before the run fired",
+        "dag run": f"{ti.dag_id} {ti.run_id}, try {ti.try_number}",
+        "error": str(error) if isinstance(error, AirflowFailException) else f"{type(error).__name__}: {error}",
+        "next": " ".join(RUNBOOK[ti.task_id].split()),
+        "readers": "unaffected: this task moves no pointer, the current release is untouched"
+        if ti.task_id not in ("publish", "report")
+        else "served by one whole release: `nightshelf status` says which",
+    }
+    lines = [f"{name:<8} {value}" for name, value in facts.items()]
+    LOG.error("\n".join(["", f"═══ Nightshelf: {ti.task_id} failed ═══", *lines, "═" * 40]))
+
+
+@contextmanager
+def no_retry_of_errors_with_a_cure() -> Iterator[None]:
+    """An error that tells a person what to do will not go away by itself: fail now, not after two more tries."""
+    try:
+        yield
+    except NightshelfError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def owner() -> str:
+    """Who holds the run's lease: this DAG run, through all retries and clearings."""
+    dag_run = get_current_context()["dag_run"]
+    return f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
+
+
+def opened_run() -> str:
+    return get_current_context()["ti"].xcom_pull(task_ids="open")
+
+
+def stage(name: str):
+    """The stage `name` of the night, on the run that `open` returned, as a task of that name."""
+
+    @task(task_id=name)
+    def perform() -> None:
+        from pipelines import night
+
+        with no_retry_of_errors_with_a_cure():
+            night.perform(name, opened_run())
+
+    return perform()
+
+
+@task(task_id="open")
+def open_() -> str:
+    from pipelines.open import open_run
+
+    context = get_current_context()
+    params, dag_run = context["params"], context["dag_run"]
+    if unknown := sorted(set(dag_run.conf or {}) - set(PARAMS)):
+        raise AirflowFailException(f"No such parameter: {', '.join(unknown)}. There are {', '.join(PARAMS)}.")
+    with no_retry_of_errors_with_a_cure():
+        return open_run(
+            day=dt.date.fromisoformat(params["day"]) if params["day"] else None,
+            label=params["label"],
+            overrides=params["settings"],
+            owner=owner(),
+            fired_at=dag_run.logical_date or dag_run.run_after,
+        ).run_id
+
+
+@task(outlets=[RELEASE])
+def publish() -> None:
+    from pipelines import night
+
+    if not get_current_context()["params"]["publish"]:
+        raise AirflowSkipException("This run was triggered with publish: false; the current release stays.")
+    with no_retry_of_errors_with_a_cure():
+        night.perform("publish", opened_run())
+
+
+@task
+def report() -> None:
+    from pipelines import night
+    from pipelines.run import home, release_lease
+
+    try:
+        with no_retry_of_errors_with_a_cure():
+            night.perform("report", opened_run())
+    finally:
+        release_lease(home(), opened_run(), owner())
+
+
+@dag(
+    schedule="0 3 * * *",
+    catchup=False,
+    max_active_runs=1,
+    doc_md=__doc__,
+    tags=["nightshelf"],
+    default_args={
+        "retries": 2,
+        "retry_delay": dt.timedelta(minutes=1),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": dt.timedelta(minutes=15),
+        "execution_timeout": dt.timedelta(hours=4),  # less than the lease lives without a sign of life
+        "on_failure_callback": log_failure,
+    },
+    params=PARAMS,
+)
+def nightly_recommendations():
+    opened, published = open_(), publish()
+    clean, build, train_als, train_profile = map(stage, ("clean", "build", "train_als", "train_profile"))
+    fuse, shelve, search, validate = map(stage, ("fuse", "shelve", "search", "validate"))
+
+    opened >> clean >> build >> [train_als, train_profile] >> fuse >> shelve
+    [build, train_profile] >> search
+    [shelve, search] >> validate >> published
+
+    # The report tells how the night ended, also when it ended badly, and hands the run back. As a teardown it has no
+    # say in the DAG run's state; it waits for every branch, since one may still be at work when another has failed.
+    [train_als, train_profile, search, published] >> report().as_teardown(setups=opened)
+
+
+nightly_recommendations()

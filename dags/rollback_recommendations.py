@@ -1,0 +1,54 @@
+"""### Roll back recommendations
+
+Makes an earlier release current again: readers see it at once, whole; nothing is computed and nothing is deleted.
+*Trigger* takes `to` (a release, such as `2026-11-21.nightly.6cab07bb`; empty: the one that the current replaced) and
+`why`, which is kept with the release history. The next night publishes as usual: pause `nightly_recommendations` if it
+must not.
+
+#### When a task fails
+
+- **rollback** — There is no such release, or none before the current one. Nothing was moved. `nightshelf status` lists
+  what there is.
+"""
+
+from airflow.sdk import Asset, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from pipelines.errors import NightshelfError
+
+RELEASE = Asset("nightshelf_release")
+
+
+@task(outlets=[RELEASE])
+def rollback() -> str:
+    from pipelines import run, warehouse
+
+    context = get_current_context()
+    params, dag_run = context["params"], context["dag_run"]
+    who = dag_run.triggering_user_name or f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
+    try:
+        return warehouse.rollback(run.home(), params["to"], params["why"], who)
+    except NightshelfError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+@dag(
+    schedule=None,
+    max_active_runs=1,
+    doc_md=__doc__,
+    tags=["nightshelf"],
+    params={
+        "to": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-\d{2}-\d{2}\.[a-z0-9.-]+$",
+            description="Release to show again; empty: the one that the current replaced.",
+        ),
+        "why": Param(type="string", minLength=3, maxLength=500, description="Reason, kept with the release history."),
+    },
+)
+def rollback_recommendations():
+    rollback()
+
+
+rollback_recommendations()

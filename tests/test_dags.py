@@ -1,0 +1,304 @@
+"""The DAGs as Airflow sees them: found, light, wired as the night is, strict about parameters, honest about failure."""
+
+import copy
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import night, warehouse
+from pipelines import open as opening
+from pipelines.errors import BadInput, GateFailed
+from pipelines.generate import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+DAGS = ROOT / "dags"
+HEAVY = {"duckdb", "great_expectations", "implicit", "pyspark", "scipy", "torch"}
+DAY = dt.date(2026, 3, 1)
+SMALL = {
+    "profile.steps": 20,
+    "profile.history_steps": 20,
+    "profile.vocabulary_size": 400,
+    "als.factors": 16,
+    "als.epochs": 3,
+    "gates.min_against_popularity": 0.0,  # so short a training need not beat anything
+}
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    """Airflow in a folder of its own, which sees this project's DAGs and nothing else."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    }
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """Airflow in a home of its own; it reads its environment once, at import."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in airflow_environment(tmp_path_factory.mktemp("airflow")).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def bag(airflow):
+    """All DAGs, freshly read: a run in this process leaves its parameters behind in the DAG object."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(DAGS)
+
+
+@pytest.fixture(scope="module")
+def metadata(airflow):
+    """Airflow's own tables, in SQLite."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def nightly(bag):
+    return bag.dags["nightly_recommendations"]
+
+
+def test_dags_are_found_by_name_without_import_errors(bag):
+    """Airflow finds the night and the way back, and can read both files."""
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"nightly_recommendations", "rollback_recommendations"}
+
+
+@pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda file: file.stem)
+def test_dag_file_imports_lightly(file, tmp_path):
+    """Beyond Airflow itself, reading a DAG file takes under two seconds and loads none of the heavy libraries."""
+    code = (
+        "import json, runpy, sys, time; from airflow.sdk import Asset, Param, dag, get_current_context, task;"
+        "before, started = set(sys.modules), time.monotonic(); runpy.run_path(sys.argv[1]);"
+        "print(json.dumps([time.monotonic() - started, sorted(set(sys.modules) - before)]))"
+    )
+    environment = {**os.environ, **airflow_environment(tmp_path)}
+    told = subprocess.check_output([sys.executable, "-c", code, str(file)], env=environment, text=True)
+    seconds, modules = json.loads(told.splitlines()[-1])
+    assert seconds < 2
+    assert HEAVY.isdisjoint(modules)
+
+
+def test_tasks_are_the_stages_of_the_night(nightly):
+    """One stage, one task, one name; and `open` before them."""
+    assert set(nightly.task_dict) == {"open", *night.STAGES}
+
+
+def test_arrows_are_as_declared(nightly):
+    """The graph of the night: what each task waits for."""
+    assert {task.task_id: set(task.upstream_task_ids) for task in nightly.tasks} == {
+        "open": set(),
+        "clean": {"open"},
+        "build": {"clean"},
+        "train_als": {"build"},
+        "train_profile": {"build"},
+        "fuse": {"train_als", "train_profile"},
+        "shelve": {"fuse"},
+        "search": {"build", "train_profile"},
+        "validate": {"shelve", "search"},
+        "publish": {"validate"},
+        "report": {"open", "train_als", "train_profile", "search", "publish"},
+    }
+
+
+def test_one_night_at_a_time_and_no_catching_up(nightly):
+    """Nights do not overlap, and a paused month does not come back as thirty nights."""
+    assert (nightly.max_active_runs, nightly.catchup, nightly.timetable.expression) == (1, False, "0 3 * * *")
+
+
+def test_runbook_has_an_entry_for_every_task(bag):
+    """Whoever is on call finds each task in the DAG's own documentation."""
+    for dag in bag.dags.values():
+        assert [name for name in dag.task_dict if f"- **{name}** — " not in dag.doc_md] == []
+
+
+def test_publishing_is_announced_as_an_asset(nightly):
+    """Other DAGs can be scheduled on a new release."""
+    assert [asset.name for asset in nightly.get_task("publish").outlets] == ["nightshelf_release"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("nightly_recommendations", {"day": "yesterday"}),
+        ("nightly_recommendations", {"day": "2026-02-30"}),
+        ("nightly_recommendations", {"day": 20260301}),
+        ("nightly_recommendations", {"label": "Two Words"}),
+        ("nightly_recommendations", {"label": ""}),
+        ("nightly_recommendations", {"label": "x" * 33}),
+        ("nightly_recommendations", {"publish": "perhaps"}),
+        ("nightly_recommendations", {"settings": ["als.factors"]}),
+        ("nightly_recommendations", {"settings": {"als.factors": [32]}}),
+        ("nightly_recommendations", {"settings": {"Not A Name": 1}}),
+        ("rollback_recommendations", {}),
+        ("rollback_recommendations", {"why": "x"}),
+        ("rollback_recommendations", {"why": "bad prices", "to": ""}),
+        ("rollback_recommendations", {"why": "bad prices", "to": "../../secrets"}),
+    ],
+)
+def test_wrong_parameters_are_refused(bag, dag_id, conf):
+    """A hand trigger with a value out of bounds is turned away before anything runs."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        resolve(bag.dags[dag_id], conf)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("nightly_recommendations", {}),
+        ("nightly_recommendations", {"day": "2026-02-28", "label": "try-2", "publish": False}),
+        ("nightly_recommendations", {"settings": {"als.factors": 32, "shop.timezone": "Europe/London"}}),
+        ("rollback_recommendations", {"why": "bad prices", "to": "2026-02-28.nightly.6cab07bb"}),
+    ],
+)
+def test_right_parameters_are_taken_as_given(bag, dag_id, conf):
+    """What was triggered with is what the tasks read."""
+    assert conf.items() <= resolve(bag.dags[dag_id], conf).items()
+
+
+def resolve(dag, conf) -> dict:
+    params = copy.deepcopy(dag.params)
+    params.update(conf)
+    return params.validate()
+
+
+class Stages:
+    """Stands in for the stages: remembers which were performed, and fails where it is told to."""
+
+    def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
+        self.home, self.performed, self.failures = home, [], {}
+        patch.setenv("NIGHTSHELF_HOME", str(home))
+        patch.setattr(opening, "open_run", self.open_run)
+        patch.setattr(night, "perform", self.perform)
+
+    @property
+    def lease(self) -> Path:
+        return self.home / "runs" / f"{DAY}.nightly.lease"
+
+    def open_run(self, *, owner, day, label, overrides, fired_at):
+        self._perform("open")
+        self.lease.parent.mkdir(parents=True, exist_ok=True)
+        self.lease.write_text(json.dumps({"owner": owner}))
+        self.opened = {"day": day, "label": label, "overrides": overrides, "fired_at": fired_at}
+        return type("Opened", (), {"run_id": f"{DAY}.nightly"})
+
+    def perform(self, stage: str, run_id: str) -> None:
+        assert run_id == f"{DAY}.nightly"
+        self._perform(stage)
+
+    def _perform(self, stage: str) -> None:
+        self.performed.append(stage)
+        if stage in self.failures:
+            raise self.failures[stage]
+
+
+@pytest.fixture
+def stages(metadata, tmp_path, monkeypatch):
+    return Stages(tmp_path, monkeypatch)
+
+
+def run_dag(dag, conf=None) -> tuple[str, dict[str, str]]:
+    """The DAG run's state and each task's, after a run in this process."""
+    dag_run = dag.test(run_conf=conf or {})
+    return str(dag_run.state), {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
+
+
+@pytest.mark.slow
+def test_a_good_night_performs_every_stage_once_and_hands_the_run_back(nightly, stages):
+    """All stages run in order, the trigger's values reach `open`, and the lease is gone afterwards."""
+    state, tasks = run_dag(nightly, {"day": str(DAY), "settings": {"als.factors": 8}})
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    assert sorted(stages.performed) == sorted(["open", *night.STAGES])
+    assert (stages.opened["day"], stages.opened["label"]) == (DAY, "nightly")
+    assert stages.opened["overrides"] == {"als.factors": 8}
+    assert not stages.lease.exists()
+
+
+@pytest.mark.slow
+def test_without_a_day_the_moment_of_firing_decides(nightly, stages):
+    """A scheduled run leaves the day open and passes on when it fired."""
+    run_dag(nightly)
+    assert stages.opened["day"] is None
+    assert abs(stages.opened["fired_at"] - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
+
+
+@pytest.mark.slow
+def test_a_failed_gate_fails_the_night_and_is_reported(nightly, stages):
+    """When `validate` fails nothing is published, the report runs all the same, and the DAG run is not green."""
+    stages.failures["validate"] = GateFailed("users served: 0.41, at least 0.95 asked for")
+    state, tasks = run_dag(nightly)
+    assert state == "failed"
+    assert (tasks["validate"], tasks["publish"], tasks["report"]) == ("failed", "upstream_failed", "success")
+    assert stages.performed[-1] == "report"
+    assert not stages.lease.exists()
+
+
+@pytest.mark.slow
+def test_an_error_with_a_cure_is_not_retried_and_is_told_in_one_block(nightly, stages, caplog):
+    """Bad input fails at the first try; the log says what failed, of which day, why, and what to do next."""
+    stages.failures["open"] = BadInput("No raw folder raw/events.")
+    state, tasks = run_dag(nightly, {"day": str(DAY)})
+    assert (state, tasks["open"], tasks["clean"]) == ("failed", "failed", "upstream_failed")
+    assert stages.performed == ["open"]
+    (block,) = [record.getMessage() for record in caplog.records if record.name == "nightshelf"]
+    for fact in ("open failed", f"day      {DAY}", "BadInput: No raw folder raw/events.", "next     ", "untouched"):
+        assert fact in block
+
+
+@pytest.mark.slow
+def test_a_misspelt_parameter_is_refused(nightly, stages):
+    """Airflow lets unknown parameters pass; the night does not run under a label that nobody asked for."""
+    state, _ = run_dag(nightly, {"lable": "second"})
+    assert (state, stages.performed) == ("failed", [])
+
+
+@pytest.mark.slow
+def test_publish_false_does_everything_but_publish(nightly, stages):
+    """A trial night is validated and reported, and readers notice nothing."""
+    state, tasks = run_dag(nightly, {"publish": False})
+    assert (state, tasks["publish"], tasks["report"]) == ("success", "skipped", "success")
+    assert sorted(stages.performed) == sorted({"open", *night.STAGES} - {"publish"})
+
+
+@pytest.mark.slow
+def test_rollback_moves_the_pointer_and_says_why(bag, metadata, tmp_path, monkeypatch):
+    """The way back hands release, reason and name on, and is refused at the first try when there is none."""
+    asked = []
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    monkeypatch.setattr(warehouse, "rollback", lambda *told: asked.append(told) or told[1])
+    rollback = bag.dags["rollback_recommendations"]
+    release = "2026-02-28.nightly.6cab07bb"
+    assert run_dag(rollback, {"to": release, "why": "bad prices"}) == ("success", {"rollback": "success"})
+    assert asked == [(tmp_path, release, "bad prices", "dag_test")]
+    monkeypatch.undo()
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    assert run_dag(rollback, {"why": "bad prices"}) == ("failed", {"rollback": "failed"})
+
+
+@pytest.mark.slow
+def test_a_whole_night_through_airflow_publishes_a_release(tmp_path):
+    """From raw files of a small shop to a release that readers can open, by the command that `make demo` runs."""
+    home = tmp_path / "shop"
+    generate(home, users=200, items=120, days=40, last_day=DAY, seed=7)
+    environment = {**os.environ, **airflow_environment(home / "airflow"), "NIGHTSHELF_HOME": str(home)}
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    subprocess.run([airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+    conf = json.dumps({"day": str(DAY), "settings": SMALL})
+    told = subprocess.run(
+        [sys.executable, "bin/dag_night.py", conf], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
+    assert (home / "warehouse" / "current.duckdb").exists()
