@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' nightshelf.env)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint lock airflow clean
+.PHONY: help setup demo test test-fast lint lock docs airflow clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ lock: ## resolve requirements.in anew into requirements.txt
 	build/lock/bin/pip install --quiet --disable-pip-version-check -r requirements.in
 	build/lock/bin/python bin/lock.py > requirements.txt.partial && mv requirements.txt.partial requirements.txt
 	rm -rf build/lock
+
+docs: setup ## write the reference pages anew from contract and settings
+	$(BIN)/python -m pipelines.reference
 
 airflow: setup ## Airflow with a scheduler on 127.0.0.1:8080; Ctrl-C stops all of it
 	@mkdir -p "$(AIRFLOW_HOME)" && exec $(BIN)/python bin/airflow_local.py --quiet

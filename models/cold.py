@@ -7,7 +7,8 @@ def impute_factors(item_factors: np.ndarray, item_vectors: np.ndarray, ridge: fl
     """Factors (I, F) in which rows of zeros are replaced by a linear map of the profile vector (I, E).
 
     The map is the ridge regression of known factors on profile vectors (Gantner et al., 2010, *Learning
-    Attribute-to-Feature Mappings for Cold-Start Recommendations*, §4.2); its shrinkage keeps a guess below a known factor.
+    Attribute-to-Feature Mappings for Cold-Start Recommendations*, §4.2); its shrinkage keeps a guess below what is
+    known.
     """
     is_cold = ~item_factors.any(axis=1)
     if not is_cold.any() or is_cold.all():

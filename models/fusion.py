@@ -143,6 +143,27 @@ class LinearBlend:
         return cls(**{**content, "weights": np.array(content["weights"], dtype=np.float64)})
 
 
+def cross_fitted_scores(
+    sources: Sequence[str], features: np.ndarray, offsets: np.ndarray, labels: np.ndarray, halves: np.ndarray
+) -> np.ndarray:
+    """Scores (R,) of blends that have not seen the user: each half is scored with weights learnt on the other.
+
+    Args:
+        halves: (U,) 0 or 1, the half of each user.
+    Raises:
+        NothingToLearn: one of the halves has no choice to learn from.
+    """
+    counts = _counts(offsets, len(labels))
+    row_halves = np.repeat(halves, counts)
+    score = np.zeros(len(labels))
+    for half in (0, 1):
+        other = row_halves != half
+        other_offsets = np.concatenate([[0], np.cumsum(counts * (halves != half))])
+        blend = LinearBlend(sources).fit(features[other], other_offsets, labels[other])
+        score[~other] = blend.score(features[~other])
+    return score
+
+
 def _likeliest_weights(x: np.ndarray, counts: np.ndarray, labels: np.ndarray, regularization: float) -> np.ndarray:
     """Maximise Σ log p(bought) / n - λ|w|² over w ≥ 0, with p the softmax over each user's rows; no user is empty."""
     starts = np.cumsum(counts) - counts

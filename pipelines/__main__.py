@@ -40,9 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Every night, a shop's raw events become search and recommendation tables, each row with its reason.
 
-Everything lies under `NIGHTSHELF_HOME` (default: `data/` in the project): `raw/` what the shop delivers, `lake/` what is
-true of it, `runs/` the nights, `warehouse/current.duckdb` what readers see. Settings come from `nightshelf.toml` there,
-then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
+Everything lies under `NIGHTSHELF_HOME` (default: `data/` in the project): `raw/` what the shop delivers, `lake/` what
+is true of it, `runs/` the nights, `warehouse/current.duckdb` what readers see. Settings come from `nightshelf.toml`
+there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
@@ -51,9 +51,7 @@ shower = typer.Typer(no_args_is_help=True, help="Look into the current release; 
 app.add_typer(importer, name="import", rich_help_panel="Input")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
-Day = Annotated[
-    str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday in the shop.")
-]
+Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
 

@@ -44,15 +44,15 @@ def require_day(home: Path, day: dt.date) -> None:
     for table in ("items", "events"):
         if not (home / "raw" / table).is_dir():
             raise BadInput(
-                f"No raw folder {home / 'raw' / table}. Lay the shop's files there as dt=YYYY-MM-DD/, import a data set "
-                "(`nightshelf import`), or make a shop (`nightshelf generate`)."
+                f"No raw folder {home / 'raw' / table}. Lay the shop's files there as dt=YYYY-MM-DD/, import a data "
+                "set (`nightshelf import`), or make a shop (`nightshelf generate`)."
             )
     delivered = raw.days(home, "events")
     if day not in delivered:
         around = [d for d in delivered if d < day][-1:] + [d for d in delivered if d > day][:1]
         raise NoDataForDay(
-            f"No events arrived on {day}: {home / 'raw' / 'events' / f'dt={day}'} does not exist. Deliver it, or choose a "
-            f"--day that arrived; the nearest: {' and '.join(map(str, around)) or 'none at all'}."
+            f"No events arrived on {day}: {home / 'raw' / 'events' / f'dt={day}'} does not exist. Deliver it, or "
+            f"choose a --day that arrived; the nearest: {' and '.join(map(str, around)) or 'none at all'}."
         )
 
 

@@ -1,4 +1,4 @@
-"""The table contracts, read from the dbt property files: the one place where columns, types and constraints are declared."""
+"""The table contracts, read from the dbt property files: the one place where columns and constraints are declared."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

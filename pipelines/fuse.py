@@ -1,6 +1,6 @@
-"""Fuse: every source proposes items, one scale makes them comparable, and the weights learnt on held-out days rank them."""
+"""Fuse: every source proposes items, one scale makes them comparable, and weights learnt on held-out days rank them."""
 
-import datetime as dt
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from scipy import sparse
 
 from models import cold, fusion, metrics, retrieval
 from models.als import ALSModel
+from models.errors import NothingToLearn
 from models.fusion import LinearBlend
-from pipelines.marts import Marts
+from pipelines.marts import Marts, values_at
 from pipelines.run import Run, stage, write_json
 
 SOURCES = ("als", "profile", "habit", "popularity")
@@ -21,6 +22,7 @@ PLACEMENTS = ("for_you", "discover", "buy_again")
 LEARNED = ("for_you", "discover")  # buy_again is for_you without the rest
 USERS_PER_BLOCK = 2048
 MEASURED_AT = (10, 20)
+LOG = logging.getLogger("nightshelf")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def candidates_of(run: Run, sources: Sources, users: np.ndarray) -> Candidates:
     found.append(retrieval.top_items(one, popular, n, exclude=bought, allowed=sources.known, memory_bytes=memory)[0])
     rows, items = _union(found, bought, sources.known)
     offsets = np.searchsorted(rows, np.arange(len(users) + 1))
-    return Candidates(users, offsets, items, _score(sources, users[rows], items), _at(bought, rows, items) > 0)
+    return Candidates(users, offsets, items, _score(sources, users[rows], items), values_at(bought, rows, items) > 0)
 
 
 def _union(found: list[np.ndarray], bought: sparse.csr_matrix, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +156,7 @@ def _score(sources: Sources, users: np.ndarray, items: np.ndarray) -> np.ndarray
         [
             _dot(sources.als_users, users, sources.als_items, items),
             _dot(sources.profile_users, users, sources.profile_items, items),
-            _at(sources.habit, users, items),
+            values_at(sources.habit, users, items),
             np.log1p(sources.popularity[items]),
         ],
         axis=1,
@@ -168,10 +170,6 @@ def _dot(
     slices = [slice(start, start + rows) for start in range(0, len(users), rows)]
     parts = [np.einsum("rf,rf->r", lefts[users[part]], rights[items[part]]) for part in slices]
     return np.concatenate(parts) if parts else np.empty(0)
-
-
-def _at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.asarray(matrix[rows, columns], dtype=float).ravel() if len(rows) else np.empty(0)
 
 
 def _norms(sources: Sources) -> np.ndarray:
@@ -210,11 +208,7 @@ def rank(candidates: Candidates, parts: np.ndarray, placement: str, depth: int, 
 
 
 def learn(run: Run, marts: Marts) -> tuple[dict[str, LinearBlend], dict[str, str], list[dict]]:
-    """Weights per placement from the held-out days, whether the blend or RRF ranks, and the night's figures.
-
-    Figures of the blend are cross-fitted over two halves of the users: nobody is measured with weights that have seen
-    their own purchases. The published weights then learn from all.
-    """
+    """Weights per placement from the held-out days, whether the blend or RRF ranks, and the night's figures."""
     sources = load_sources(run, marts, "holdout")
     truth = marts.bought(run.day, after=run.holdout_cut)
     blends, chosen, records = {}, {}, []
@@ -223,21 +217,34 @@ def learn(run: Run, marts: Marts) -> tuple[dict[str, LinearBlend], dict[str, str
         wanted.eliminate_zeros()
         users = np.flatnonzero(np.diff(wanted.indptr))
         held_out = eligible(_joined(list(blocks(run, sources, users))), placement)
-        labels = _at(wanted[users], held_out.row_users, held_out.items) > 0
-        blends[placement] = LinearBlend(SOURCES).fit(held_out.features, held_out.offsets, labels)
-        scores = {
-            **{name: held_out.scores[:, s] for s, name in enumerate(SOURCES)},
-            "rrf": held_out.reciprocal_ranks.sum(axis=1),
-            "blend": _cross_fitted(held_out, labels),
-        }
-        measured = {name: measure(held_out, score, wanted[users], run.settings.seed) for name, score in scores.items()}
-        is_better = not _ndcg(measured["blend"]) < _ndcg(measured["rrf"])
-        chosen[placement] = "blend" if is_better else "rrf"
-        measured["fused"] = measured[chosen[placement]]
+        blends[placement], chosen[placement], measured = learn_blend(held_out, wanted[users], run.settings.seed)
         records += [
-            {"metric": f"{placement}/{name}/{m}", **figure} for name, ms in measured.items() for m, figure in ms.items()
+            {"metric": f"{placement}/{name}/{measure}", **figure}
+            for name, figures in measured.items()
+            for measure, figure in figures.items()
+            if figure["value"] is not None
         ]
-    return blends, chosen, [record for record in records if record["value"] is not None]
+    return blends, chosen, records
+
+
+def learn_blend(held_out: Candidates, wanted: sparse.csr_matrix, seed: int) -> tuple[LinearBlend, str, dict[str, dict]]:
+    """The blend of all held-out users, `blend` or `rrf`, whichever ranks better, and the figures of each source.
+
+    The blend's figures are cross-fitted over two halves of the users: nobody is measured with weights that have seen
+    their own purchases. Where nobody bought anything there is nothing to learn, and RRF ranks.
+    """
+    labels = values_at(wanted, held_out.row_users, held_out.items) > 0
+    scores = {name: held_out.scores[:, s] for s, name in enumerate(SOURCES)}
+    scores["rrf"] = held_out.reciprocal_ranks.sum(axis=1)
+    blend, features = LinearBlend(SOURCES), held_out.features
+    try:
+        blend.fit(features, held_out.offsets, labels)
+        scores["blend"] = fusion.cross_fitted_scores(SOURCES, features, held_out.offsets, labels, held_out.users % 2)
+    except NothingToLearn as error:
+        LOG.warning("reciprocal-rank fusion ranks tonight: %s", error)
+    figures = {name: measure(held_out, score, wanted, seed) for name, score in scores.items()}
+    chosen = "blend" if "blend" in figures and _ndcg(figures["blend"]) >= _ndcg(figures["rrf"]) else "rrf"
+    return blend, chosen, {**figures, "fused": figures[chosen]}
 
 
 def measure(candidates: Candidates, score: np.ndarray, wanted: sparse.csr_matrix, seed: int) -> dict[str, dict]:
@@ -255,17 +262,6 @@ def measure(candidates: Candidates, score: np.ndarray, wanted: sparse.csr_matrix
             figures[f"{name}_at_{at}"] = {"value": mean if known else None, "low": low, "high": high}
     figures["coverage_at_10"] = {"value": metrics.coverage(ranked[:, :10], wanted.shape[1]), "low": None, "high": None}
     return figures
-
-
-def _cross_fitted(candidates: Candidates, labels: np.ndarray) -> np.ndarray:
-    """(R,) scores of the blend, each half of the users by the weights of the other half."""
-    features, half = candidates.features, candidates.users[candidates.row_users] % 2
-    score = np.zeros(len(labels))
-    for part in (0, 1):
-        other = candidates.only(half != part)
-        blend = LinearBlend(SOURCES).fit(features[half != part], other.offsets, labels[half != part])
-        score[half == part] = blend.score(features[half == part])
-    return score
 
 
 def _joined(parts: list[Candidates]) -> Candidates:

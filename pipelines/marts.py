@@ -193,6 +193,11 @@ class Marts:
         )
 
 
+def values_at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(R,) the cells (rows[r], columns[r]), 0 where nothing is stored."""
+    return np.asarray(matrix[rows, columns], dtype=float).ravel() if len(rows) else np.empty(0)
+
+
 def _decay(dates: pd.Series, until: dt.date, half_life_days: float) -> np.ndarray:
     ages = (pd.Timestamp(until) - pd.to_datetime(dates)).dt.days.to_numpy()
     return np.exp2(-ages / half_life_days)

@@ -51,7 +51,7 @@ def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:
 
 
 def _write(opened: Run) -> Run:
-    """Keep the first opening's time while nothing else differs, so that a finished night opened again stays finished."""
+    """Keep the first opening's time while nothing else differs: a finished night opened again stays finished."""
     opened.folder.mkdir(parents=True, exist_ok=True)
     if (opened.folder / "run.json").exists():
         before = Run.load(opened.run_id, opened.home)

@@ -1,31 +1,32 @@
-"""Reasons: for each row of a shelf, the source that spoke loudest and the item of the user's history that it points to."""
+"""Reasons: for each row of a shelf, the source that spoke loudest, and the item of the history that it points to."""
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from models import profile_training
 from models.als import ALSModel
 from models.profile import HistoryAttention
 from pipelines.fuse import SOURCES
-from pipelines.marts import Marts
+from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
 REASONS = {
     "bought_again": "This user's own purchases of the item are the largest part of its score.",
-    "people_like_you": "Collaborative filtering is the largest part; the evidence item supports it most (Hu et al. 2008, §5).",
-    "similar_to": "The item profile is the largest part; the evidence item has the largest attention times similarity.",
+    "people_like_you": "Collaborative filtering is; the evidence item supports it most (Hu et al. 2008, §5).",
+    "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
-    "popular_here": "What sells now is the largest part, or the list that filled the shelf; no evidence item.",
+    "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
 BY_SOURCE = {"als": "people_like_you", "profile": "similar_to", "habit": "bought_again", "popularity": "popular_here"}
 
 
 def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """`shelves` (user, item, `<source>_score`, fallback; sorted) with `reason` and `evidence` (item position, -1 for none)."""
+    """`shelves` (user, item, `<source>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
     parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy()
-    reason = np.array([BY_SOURCE[source] for source in SOURCES], dtype=object)[parts.argmax(axis=1)]
+    reason = _loudest(parts)
     items = shelves["item"].to_numpy()
-    is_bought = np.asarray(marts.bought(run.day)[shelves["user"].to_numpy(), items]).ravel() > 0
+    is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
     reason[is_bought & (reason == "people_like_you")] = "bought_again"  # ALS then says what the purchase itself says
     interactions = marts.interactions(run.day)
     is_cold = interactions.getnnz(axis=0)[items] == 0
@@ -39,7 +40,16 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     return shelves.assign(reason=reason, evidence=evidence)
 
 
-def _als_evidence(run: Run, interactions, rows: pd.DataFrame) -> np.ndarray:
+def _loudest(parts: np.ndarray) -> np.ndarray:
+    """(R,) reason codes from parts (R, S): what is popular is everybody's, so it must outweigh all that is personal."""
+    is_personal = np.array([source != "popularity" for source in SOURCES])
+    codes = np.array([BY_SOURCE[source] for source in SOURCES], dtype=object)
+    personal = codes[np.where(is_personal, parts, -np.inf).argmax(axis=1)]
+    is_popular = parts[:, ~is_personal].sum(axis=1) >= parts[:, is_personal].sum(axis=1)
+    return np.where(is_popular, BY_SOURCE["popularity"], personal)
+
+
+def _als_evidence(run: Run, interactions: sparse.csr_matrix, rows: pd.DataFrame) -> np.ndarray:
     """(R,) per row, the history item with the largest share of the ALS score."""
     model = ALSModel.load(run.of("train_als", "final"))
     evidence = np.full(len(rows), -1)

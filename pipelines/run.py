@@ -166,7 +166,7 @@ def costs(run: Run) -> dict[str, dict[str, float]]:
 
 
 def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
-    """Claim the run for `owner` (`cli:<host>:<pid>`, `airflow:<dag run>`); raises RunBusy while another holds it.
+    """Claim the run for `owner`, `cli:<host>:<pid>` or `airflow:<dag run>`; raises RunBusy while another holds it.
 
     The same owner may claim again (a retried task). A holder that is a dead process of this host, or has been silent
     for LEASE_HOURS, is replaced.
@@ -182,8 +182,8 @@ def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
     silent_hours = (now.timestamp() - path.stat().st_mtime) / 3600
     if holder != owner and not _is_dead(holder) and silent_hours < LEASE_HOURS:
         raise RunBusy(
-            f"{run_id} is being worked on by {holder} (last sign of life {silent_hours * 60:.0f} minutes ago). Wait for it, "
-            f"or open a run with another --label. If it is surely dead, delete {path}."
+            f"{run_id} is being worked on by {holder} (last sign of life {silent_hours * 60:.0f} minutes ago). Wait "
+            f"for it, or open a run with another --label. If it is surely dead, delete {path}."
         )
     path.write_text(json.dumps({"owner": owner, "since": now.isoformat()}))
 

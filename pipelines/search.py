@@ -1,5 +1,6 @@
 """Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import Stemmer
 from scipy import sparse
 
 from models import fusion, metrics, profile, retrieval
+from models.errors import NothingToLearn
 from models.fusion import LinearBlend
 from models.item_text import TextTokenizer
 from models.profile import ItemProfileEncoder
 from models.vocabulary import Vocabulary
-from pipelines.marts import Marts
+from pipelines.marts import Marts, values_at
 from pipelines.run import Run, stage, write_json
 
 SOURCES = ("lexical", "semantic", "behaviour")
 QUERIES_PER_BLOCK = 1024
+LOG = logging.getLogger("nightshelf")
 TITLE_REPEATS = 3  # a word in the title says more about what an item is than one in the description
 SMOOTHING = 5.0  # events after a query at which half of what they say is believed
 COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score", "behaviour_score", "run_id"]
@@ -75,7 +78,7 @@ class Index:
         union.sort_indices()
         query, item = np.repeat(np.arange(len(rows)), np.diff(union.indptr)), union.indices
         cosine = np.einsum("re,re->r", vectors[query], self.item_vectors[item])
-        scores = [_at(words, query, item), cosine, _at(behaviour, query, item)]
+        scores = [values_at(words, query, item), cosine, values_at(behaviour, query, item)]
         return Answers(union.indptr.astype(np.int64), item.astype(np.int64), np.stack(scores, axis=1))
 
 
@@ -148,21 +151,21 @@ def learn(run: Run, marts: Marts, queries: Vocabulary, lexical: Lexical) -> tupl
     if not len(rows):
         return None, []
     answers = Index(run, marts, "holdout", queries, lexical).answers(rows)
-    labels = _at(wanted[rows], answers.rows, answers.items) > 0
-    features, half = answers.features(), answers.rows % 2
-    score = np.zeros(len(labels))
-    for part in (0, 1):  # each half of the queries is measured with the weights of the other
-        counts = np.bincount(answers.rows[half != part], minlength=len(rows))
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        blend = LinearBlend(SOURCES).fit(features[half != part], offsets, labels[half != part])
-        score[half == part] = blend.score(features[half == part])
+    labels = values_at(wanted[rows], answers.rows, answers.items) > 0
+    features, halves = answers.features(), np.arange(len(rows)) % 2
     scores = {name: answers.scores[:, s] for s, name in enumerate(SOURCES)}
-    scores |= {"rrf": answers.reciprocal_rank_score(), "blend": score}
+    scores["rrf"] = answers.reciprocal_rank_score()
+    blend = LinearBlend(SOURCES)
+    try:
+        blend.fit(features, answers.offsets, labels)
+        scores["blend"] = fusion.cross_fitted_scores(SOURCES, features, answers.offsets, labels, halves)
+    except NothingToLearn as error:
+        LOG.warning("reciprocal-rank fusion answers the queries: %s", error)
     figures = {name: measure(answers, value, wanted[rows], run.settings.seed) for name, value in scores.items()}
-    is_better = figures["blend"]["value"] >= figures["rrf"]["value"]
+    is_better = "blend" in figures and figures["blend"]["value"] >= figures["rrf"]["value"]
     figures["fused"] = figures["blend" if is_better else "rrf"]
     records = [{"metric": f"search/{name}/ndcg_at_10", **figure} for name, figure in figures.items()]
-    return (LinearBlend(SOURCES).fit(features, answers.offsets, labels) if is_better else None), records
+    return (blend if is_better else None), records
 
 
 def measure(answers: Answers, score: np.ndarray, wanted: sparse.csr_matrix, seed: int) -> dict[str, float]:
@@ -201,7 +204,3 @@ def _indicator(found: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
     """1 at the items found (Q, N), which are padded with -1."""
     rows, places = np.nonzero(found >= 0)
     return sparse.csr_matrix((np.ones(len(rows)), (rows, found[rows, places])), shape=shape)
-
-
-def _at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.asarray(matrix[rows, columns], dtype=float).ravel() if len(rows) else np.empty(0)

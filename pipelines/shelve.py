@@ -57,14 +57,12 @@ def fill(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     }
     countries = marts.frame("select user_id, country from users order by user_id")["country"].to_numpy(dtype=object)
     bought, length = marts.bought(run.day), run.settings.shelve.length
-    counts = shelves.groupby(["placement", "user"]).size()
     rows: list[tuple] = []
     for placement in FILLED:
-        have = counts.get(placement, pd.Series(dtype=int)).reindex(range(len(marts.users)), fill_value=0).to_numpy()
-        short = np.flatnonzero(have < length)
-        own = (
-            shelves[(shelves["placement"] == placement) & shelves["user"].isin(short)].groupby("user")["item"].agg(set)
-        )
+        placed = shelves[shelves["placement"] == placement]
+        have = np.bincount(placed["user"], minlength=len(marts.users)).tolist()
+        short = [user for user, count in enumerate(have) if count < length]
+        own = placed[placed["user"].isin(short)].groupby("user")["item"].agg(set)
         for user in short:
             taken = set(own.get(user, ()))
             if placement == "discover":

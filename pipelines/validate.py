@@ -1,4 +1,4 @@
-"""Validate: decide whether tonight may replace last night, by the contract of every table and by gates about the night."""
+"""Validate: decide whether tonight may replace last night, by every table's contract and by gates about the night."""
 
 import json
 import logging
@@ -33,9 +33,11 @@ def run(run: Run) -> None:
     if len(failed):
         lines = [f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples()]
         raise GateFailed(
-            f"{run.run_id} may not be published, the current release stays. {len(failed)} of {len(checks)} checks failed:\n"
+            f"{run.run_id} may not be published, the current release stays. "
+            f"{len(failed)} of {len(checks)} checks failed:\n"
             + "\n".join(lines)
-            + f"\nLook at {run.folder / 'report'}. If the night is right and the gate is not, change the [gates] setting."
+            + f"\nLook at {run.folder / 'report'}. "
+            "If the night is right and the gate is not, change the [gates] setting."
         )
 
 
@@ -55,7 +57,6 @@ def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_pandas("run")
     for name, frame in frames.items():
         table = contracts.tables("serving")[name]
@@ -91,8 +92,8 @@ def _column_expectations(column: Column, frames: dict[str, pd.DataFrame]) -> lis
     if column.accepted_values:
         suite.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.accepted_values)))
     if column.minimum is not None or column.maximum is not None:
-        bounds = {"min_value": column.minimum, "max_value": column.maximum}
-        suite.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, **bounds))
+        low, high = column.minimum, column.maximum
+        suite.append(gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=low, max_value=high))
     if column.references:
         table, key = column.references
         suite.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=frames[table][key].tolist()))

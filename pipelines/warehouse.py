@@ -183,16 +183,17 @@ def _insert(
 
 
 def _rejected_rows(run: Run) -> str:
-    books = f"read_json('{_quoted(run.of('clean', 'books.json'))}', columns = {{'table_name': 'varchar', 'arrival_date': 'date', "
-    books += "'rule': 'varchar', 'count_rows': 'bigint', 'example': 'varchar'})"
+    table = contracts.tables(SERVING)["rejected_rows"]
+    columns = ", ".join(f"{column.name}: '{column.data_type}'" for column in table.columns if column.name != "run_id")
+    books = f"read_json('{_quoted(run.of('clean', 'books.json'))}', columns = {{{columns}}})"
     return f"(select *, '{run.run_id}' as run_id from {books} where rule <> 'accepted')"
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, object]:
     """Row count and a hash that does not depend on the order of rows."""
     kept = UNHASHED.get(name, "true")
-    query = f"select count(*), coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0) from release.{name} as t"
-    row = connection.execute(query).fetchone()
+    hashed = f"coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0)"
+    row = connection.execute(f"select count(*), {hashed} from release.{name} as t").fetchone()
     assert row is not None
     return {"count_rows": row[0], "hash": f"{int(row[1]):x}"}
 

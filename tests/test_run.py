@@ -42,7 +42,7 @@ def test_a_finished_stage_is_whole_and_is_not_done_again(opened: Run):
     """The folder appears with all its files; the second call does nothing."""
     write_a_file(opened)
     write_a_file(opened)
-    assert CALLS == [opened.run_id]
+    assert [opened.run_id] == CALLS
     assert names(opened) == {"run.json", "test_run"}
     assert opened.of("test_run", "rows.txt").read_text() == "rows"
 

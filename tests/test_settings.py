@@ -34,7 +34,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, overrides: dict, message: str)
 
 def test_an_environment_variable_that_sets_nothing_is_an_error(tmp_path: Path):
     """A misspelt NIGHTSHELF_ variable must not be passed over in silence."""
-    with pytest.raises(BadSetting, match="als.factrs"):
+    with pytest.raises(BadSetting, match=r"als\.factrs"):
         settings.load(tmp_path, {}, {"NIGHTSHELF_ALS__FACTRS": "8"})
 
 

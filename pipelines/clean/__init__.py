@@ -1,4 +1,4 @@
-"""Clean: decide which raw rows are true, put those into the lake and the others, each with its rule, into quarantine."""
+"""Clean: decide which raw rows are true; they go into the lake, the others, each with its rule, into quarantine."""
 
 import shutil
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def first_seen(session: SparkSession, catalogue: Sequence[Partition]) -> DataFra
 
 
 def write(frame: DataFrame, table: contracts.Table, partial: Path) -> None:
-    """One file per arrival day and verdict, its rows in a fixed order; `arrived_on` repeats the folder's date in the file."""
+    """One file per arrival day and verdict, rows in a fixed order; `arrived_on` repeats the folder's date."""
     verdict = F.when(F.col("rule").isNull(), "accepted").otherwise("rejected").alias("verdict")
     names = [name for name in table.names if name != "arrival_date"]
     rows = frame.select(
@@ -100,6 +100,6 @@ def _require_rows_of_the_day(run: Run, events: Sequence[Partition]) -> None:
     today = [b for partition in events if partition.day == run.day for b in partition.books]
     if not any(record["rule"] == "accepted" for record in today):
         raise NoDataForDay(
-            f"events: no true row arrived on {run.day} ({sum(b['count_rows'] for b in today)} rows were delivered). Deliver "
-            "that day again, or run an earlier --day."
+            f"events: no true row arrived on {run.day} ({sum(b['count_rows'] for b in today)} rows were delivered). "
+            "Deliver that day again, or run an earlier --day."
         )

@@ -92,8 +92,8 @@ def _count(partial: Path, partition: Partition) -> list[dict]:
     counted = sum(record["count_rows"] for record in records)
     if counted != delivered:
         raise BadInput(
-            f"{partition.table}: the files of {partition.day} hold {delivered} rows, cleaning accounts for {counted}. Look "
-            f"for line breaks inside quoted fields in {', '.join(f.path for f in partition.files)}."
+            f"{partition.table}: the files of {partition.day} hold {delivered} rows, cleaning accounts for {counted}. "
+            f"Look for line breaks inside quoted fields in {', '.join(f.path for f in partition.files)}."
         )
     return records
 

@@ -20,7 +20,7 @@ NUMBER_BITS = {"integer": "int", "bigint": "bigint"}
 
 
 def apply(raw: DataFrame, table: Table, settings: Settings) -> DataFrame:
-    """Typed contract columns, beside `original`, `file`, `arrival_date` and `rule` (null for a row that keeps all rules)."""
+    """Typed contract columns beside `original`, `file`, `arrival_date` and `rule`, null for a row that keeps all."""
     frame = raw.withColumn("rule", F.when(F.col("is_broken"), "unparsable_row"))
     if table.name == "events":
         frame = frame.transform(translate_event_types(settings.event_types))
