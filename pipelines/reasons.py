@@ -59,9 +59,8 @@ def _als_evidence(run: Run, interactions: sparse.csr_matrix, rows: pd.DataFrame)
         if len(places):
             history = interactions[users[places[0]]]
             shares = model.explain(history.indices, history.data, items[places])  # (rows of the user, H)
-            shares[items[places][:, None] == history.indices] = -np.inf  # an item is no evidence for itself
-            best = history.indices[shares.argmax(axis=1)]
-            evidence[places] = np.where(best == items[places], -1, best)
+            shares[items[places][:, None] == history.indices] = -np.inf  # an item is its own evidence only if alone
+            evidence[places] = history.indices[shares.argmax(axis=1)]
     return evidence
 
 
@@ -73,7 +72,6 @@ def _profile_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
     users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
     history = histories.positions[users]  # (R, H)
     similarity = np.einsum("rhe,re->rh", vectors[np.maximum(history, 0)], vectors[items])
-    is_other = (history >= 0) & (history != items[:, None])
-    share = np.where(is_other, attention[users] * similarity, -np.inf)
-    best = share.argmax(axis=1)
-    return np.where(is_other.any(axis=1), history[np.arange(len(rows)), best], -1)
+    share = np.where(history != items[:, None], attention[users] * similarity, np.finfo(np.float32).min)
+    best = np.where(history >= 0, share, -np.inf).argmax(axis=1)
+    return history[np.arange(len(rows)), best]

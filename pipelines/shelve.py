@@ -25,6 +25,7 @@ def run(run: Run, folder: Path) -> None:
     effects = removed(candidates, is_available).assign(run_id=run.run_id)
     shelves = cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length)
     shelves = pd.concat([shelves, fill(run, marts, shelves)], ignore_index=True)
+    shelves = shelves.astype({"user": "int64", "item": "int64", "rank": "int64"})
     shelves["placement"] = pd.Categorical(shelves["placement"], PLACEMENTS, ordered=True)
     shelves = shelves.sort_values(["placement", "user", "rank"], ignore_index=True)
     named(run, marts, reasons.explain(run, marts, shelves)).to_parquet(
