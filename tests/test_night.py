@@ -63,8 +63,8 @@ def test_every_known_user_has_full_shelves_of_available_items(night: Run):
     """Users without any history too; nobody sees an item twice on one shelf, or one that cannot be bought."""
     shelves = rows(
         night,
-        "select placement, user_id, count(*) as n, count(distinct item_id) as items, bool_and(is_available) as available,"
-        " max(rank) as last from user_recommendations join items using (item_id) group by all",
+        "select placement, user_id, count(*) as n, count(distinct item_id) as items, max(rank) as last,"
+        " bool_and(is_available) as available from user_recommendations join items using (item_id) group by all",
     )
     assert (shelves["n"] == shelves["items"]).all()
     assert (shelves["n"] == shelves["last"]).all()
