@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from pipelines import java
 from pipelines.run import Run
+
+LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def session(run: Run) -> Iterator[SparkSession]:
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "ERROR")
+        .config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={LOGGING.as_uri()}")
         .getOrCreate()
     )
     try:
@@ -42,8 +46,6 @@ def session(run: Run) -> Iterator[SparkSession]:
 
 def _stop(spark: SparkSession) -> None:
     """Stop the session and the Java process behind it, which a stopped session alone leaves to the end of Python."""
-    from pyspark import SparkContext
-
     gateway = SparkContext._gateway
     spark.stop()
     if gateway is not None:

@@ -150,7 +150,7 @@ def _is_empty(marts: Marts, table: Table) -> bool:
 def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     gates, shelves = run.settings.gates, frames["user_recommendations"]
     checks = [
-        _gate("books_balance", *_books(run)),
+        _books_balance(run),
         _gate("users_served", _users_served(run, marts, frames), gates.min_users_served),
         _gate("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
         _gate("overlap_with_current", _overlap(run, shelves), gates.min_overlap),
@@ -167,10 +167,11 @@ def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
     return checks
 
 
-def _books(run: Run) -> tuple[float, float]:
-    """Rows that cleaning accounts for, by rule or as accepted, and rows that were delivered."""
+def _books_balance(run: Run) -> dict[str, Any]:
+    """Cleaning accounts for every row that was delivered, as accepted or by rule."""
     books = json.loads(run.of("clean", "books.json").read_text())
-    return float(sum(record["count_rows"] for record in books)), float(warehouse.delivered_rows(run))
+    accounted, delivered = sum(record["count_rows"] for record in books), warehouse.delivered_rows(run)
+    return _check("books_balance", accounted == delivered, f"{accounted} rows", f"{delivered} rows")
 
 
 def _users_served(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:

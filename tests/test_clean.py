@@ -192,3 +192,11 @@ def test_only_what_arrived_is_cleaned(shop: Path, monkeypatch: pytest.MonkeyPatc
     )
     clean.run(again)
     assert accepted(again) == [("e1",)]
+
+
+def test_a_file_that_changed_since_the_run_opened_is_refused(shop: Path):
+    """The run's manifest names what it reads; other bytes under the same name are another input."""
+    run = open_run(owner="airflow:test", day=DAY, home=shop, label="test")
+    deliver(shop, "events", "2026-03-01", [event(1), event(2)])
+    with pytest.raises(BadInput, match=r"dt=2026-03-01/part.jsonl: changed or gone since 2026-03-01.test was opened"):
+        clean.run(run)

@@ -10,15 +10,15 @@ from pyspark.sql import functions as F
 from pipelines import contracts, raw, spark
 from pipelines.clean import lake, reading, rules
 from pipelines.clean.lake import Partition
-from pipelines.errors import NoDataForDay
+from pipelines.errors import BadInput, NoDataForDay
+from pipelines.raw import RawFile
 from pipelines.run import Run, stage, write_json
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
     """Clean what arrived since the last night; write which partitions of the lake the run reads, and the books."""
-    files = [file for file in raw.inventory(run.home, run.day, contracts.raw_tables()) if run.inputs.get(file.path)]
-    planned = lake.plan(run, files)
+    planned = lake.plan(run, files_of(run))
     if any(not partition.is_clean for partitions in planned.values() for partition in partitions):
         with spark.session(run) as session:
             for name, partitions in planned.items():
@@ -31,6 +31,15 @@ def run(run: Run, folder: Path) -> None:
         {"table_name": p.table, "arrival_date": p.day, **b} for ps in planned.values() for p in ps for b in p.books
     ]
     write_json(folder / "books.json", books)
+
+
+def files_of(run: Run) -> list[RawFile]:
+    """The raw files as they were when the run opened; files that came since wait for the next run."""
+    found = raw.inventory(run.home, run.day, contracts.raw_tables())
+    files = [file for file in found if run.inputs.get(file.path) == file.sha256]
+    if changed := sorted(set(run.inputs) - {file.path for file in files}):
+        raise BadInput(f"{', '.join(changed[:5])}: changed or gone since {run.run_id} was opened. Open the run again.")
+    return files
 
 
 def clean_table(
@@ -46,7 +55,7 @@ def clean_table(
     )
     frame = rules.apply(read, table, run.settings)
     if name == "events":
-        frame = frame.transform(lambda f: event_rules(session, f, run, pending, planned))
+        frame = frame.transform(lambda f: event_rules(session, f, run, planned))
     else:
         frame = frame.transform(rules.keep_first([*table.key, "arrival_date"]))
     partial = run.lake / f"{name}.{run.run_id}.partial"
@@ -58,9 +67,7 @@ def clean_table(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def event_rules(
-    session: SparkSession, frame: DataFrame, run: Run, pending: Sequence[Partition], planned: dict[str, list[Partition]]
-) -> DataFrame:
+def event_rules(session: SparkSession, frame: DataFrame, run: Run, planned: dict[str, list[Partition]]) -> DataFrame:
     """The rules that only events have, in the order in which they are named."""
     frame = (
         frame.transform(rules.need_item)
@@ -71,9 +78,7 @@ def event_rules(
     if run.settings.clean.unknown_items == "reject":
         frame = frame.transform(rules.know_item(first_seen(session, planned["items"])))
     frame = frame.transform(rules.identify)
-    if seen := [
-        path for p in planned["events"] if p.is_clean and p.day < pending[-1].day for path in p.parquet("accepted")
-    ]:
+    if seen := [path for p in planned["events"] if p.is_clean for path in p.parquet("accepted")]:
         frame = frame.transform(rules.keep_unseen(session.read.parquet(*seen)))
     return frame.transform(rules.keep_first(["event_id"]))
 
@@ -81,6 +86,8 @@ def event_rules(
 def first_seen(session: SparkSession, catalogue: Sequence[Partition]) -> DataFrame:
     """(item_id, first_arrival) over the cleaned catalogue."""
     paths = [path for partition in catalogue for path in partition.parquet("accepted")]
+    if not paths:
+        return session.createDataFrame([], "item_id string, first_arrival date")
     rows = session.read.parquet(*paths).withColumnRenamed("arrived_on", "first_arrival")
     return rows.groupBy("item_id").agg(F.min("first_arrival").alias("first_arrival"))
 
