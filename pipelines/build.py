@@ -13,6 +13,7 @@ from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
 
 SHOWN_FAILURES = 5
+POPULAR_LENGTH = 200  # rows of `popular_items` per segment; shelves are filled from them
 
 
 class BuildFailed(NightshelfError):
@@ -49,8 +50,25 @@ def _accepted(partition: Path) -> list[Path]:
 
 
 def _dbt_build(run: Run, folder: Path, marts: Path) -> None:
+    places = {"project-dir": contracts.DBT, "profiles-dir": contracts.DBT, "target-path": folder, "log-path": folder}
+    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "build", "--exclude", "source:release"]
+    command += [part for name, place in places.items() for part in (f"--{name}", str(place))]
+    environment = {
+        **os.environ,
+        "NIGHTSHELF_MARTS": str(marts),
+        "NIGHTSHELF_DBT_THREADS": str(run.settings.machine.threads),
+        "DO_NOT_TRACK": "1",
+    }
+    command += ["--vars", json.dumps(_variables(run))]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if told.returncode:
+        raise BuildFailed(_failures(folder, told.stdout + told.stderr))
+
+
+def _variables(run: Run) -> dict[str, object]:
+    """What the SQL reads of the run and its settings."""
     settings = run.settings
-    variables = {
+    return {
         "run_id": run.run_id,
         "day": run.day.isoformat(),
         "timezone": settings.shop.timezone,
@@ -59,31 +77,9 @@ def _dbt_build(run: Run, folder: Path, marts: Path) -> None:
         "weight_purchase": settings.weights.purchase,
         "weight_returned": settings.weights.returned,
         "popularity_days": settings.fuse.popularity_days,
-        "popular_length": max(200, 2 * settings.shelve.length),
+        "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,
     }
-    environment = {
-        **os.environ,
-        "NIGHTSHELF_MARTS": str(marts),
-        "NIGHTSHELF_DBT_THREADS": str(settings.machine.threads),
-        "DO_NOT_TRACK": "1",
-    }
-    places = [
-        "--project-dir",
-        contracts.DBT,
-        "--profiles-dir",
-        contracts.DBT,
-        "--target-path",
-        folder,
-        "--log-path",
-        folder,
-    ]
-    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "build", "--exclude", "source:release"]
-    told = subprocess.run(
-        [*command, *map(str, places), "--vars", json.dumps(variables)], env=environment, capture_output=True, text=True
-    )
-    if told.returncode:
-        raise BuildFailed(_failures(folder, told.stdout + told.stderr))
 
 
 def _failures(folder: Path, output: str) -> str:

@@ -102,20 +102,19 @@ def _constraints(column: Column) -> str:
     told = [] if column.is_required else ["May be empty."]
     if column.references:
         told.append(f"Refers to `{'.'.join(column.references)}`.")
-    if column.accepted_values:
-        told.append(f"One of {_words(column.accepted_values)}.")
-    if column.minimum is not None or column.maximum is not None:
-        told.append(f"Is {_range(column)}.")
-    return " ".join(told)
+    return " ".join([*told, *_bounds(column)])
 
 
 def _delivery(column: Column) -> str:
-    told = ["The column may be missing." if column.is_optional else "**Required.**"]
+    told = "The column may be missing." if column.is_optional else "**Required.**"
+    return " ".join([told, *_bounds(column)])
+
+
+def _bounds(column: Column) -> Iterator[str]:
     if column.accepted_values:
-        told.append(f"One of {_words(column.accepted_values)}.")
+        yield f"One of {_words(column.accepted_values)}."
     if column.minimum is not None or column.maximum is not None:
-        told.append(f"Must be {_range(column)}.")
-    return " ".join(told)
+        yield f"Is {_range(column)}."
 
 
 def _range(column: Column) -> str:
