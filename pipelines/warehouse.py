@@ -221,8 +221,10 @@ def _note(home: Path, record: dict[str, object]) -> None:
 
 
 def _replaced_by(home: Path, name: str) -> str | None:
-    moves = [r for r in history(home) if r["release"] == name and r["action"] == "publish" and r.get("is_current")]
-    return moves[-1]["replaced"] if moves else None
+    """The release that `name` replaced when it last became current; publishing equal tables again replaces nothing."""
+    moves = [r for r in history(home) if r["release"] == name and r["action"] == "publish" and r["is_current"]]
+    others = [move["replaced"] for move in moves if move["replaced"] != name]
+    return others[-1] if others else None
 
 
 def _day_of(release: Path) -> dt.date:

@@ -54,6 +54,13 @@ def test_rollback_shows_what_stood_before(opened: Run):
     assert count(opened.home) == 2
 
 
+def test_publishing_equal_tables_again_does_not_forget_what_stood_before(opened: Run):
+    """The second publication of the same content is the same release; going back still leads to the one before it."""
+    first = put(opened, "2026-03-01", 1)
+    assert put(opened, "2026-03-02", 2) == put(opened, "2026-03-02", 2)
+    assert warehouse.rollback(opened.home, None, "wrong", "anna") == first
+
+
 def test_rollback_without_a_release_before_says_which_are_kept(opened: Run):
     """The message lists what can be chosen, and nothing moves."""
     only = put(opened, "2026-03-01", 1)
