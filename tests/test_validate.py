@@ -1,0 +1,73 @@
+"""The gate sees what breaks the contract: an empty table, a wrong row, a check that was not executed."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from pipelines import contracts, validate
+
+MARTS = SimpleNamespace(frame=lambda query: [1])  # a shop that has users, queries and events
+ITEM = {
+    "item_id": "i1",
+    "title": "Mug",
+    "category": None,
+    "brand": None,
+    "price_cents": 1,
+    "is_available": True,
+    "run_id": "r",
+}
+RESULT = {"query": "mug", "rank": 1, "item_id": "i1", "score": 1.0, "lexical_score": 1.0, "semantic_score": 0.5}
+RESULT |= {"behaviour_score": 0.0, "run_id": "r"}
+
+
+def checks(items: list[dict], results: list[dict], marts: object = MARTS) -> dict[str, bool]:
+    """Each check of the two tables by `table.check`."""
+    serving = contracts.tables("serving")
+    frames = {
+        "items": pd.DataFrame(items, columns=serving["items"].names),
+        "search_results": pd.DataFrame(results, columns=serving["search_results"].names),
+    }
+    return {f"{c['table_name']}.{c['check_name']}": c["is_ok"] for c in validate._contract_checks(marts, frames)}
+
+
+def failed(found: dict[str, bool]) -> list[str]:
+    return [name for name, is_ok in found.items() if not is_ok]
+
+
+def test_true_tables_pass():
+    """One item, one result: every check holds."""
+    assert failed(checks([ITEM], [RESULT])) == []
+
+
+def test_an_empty_table_fails():
+    """Where there are queries, there must be results."""
+    assert failed(checks([ITEM], [])) == ["search_results.expect_table_row_count_to_be_between()"]
+
+
+def test_an_empty_table_is_right_where_its_source_is_empty():
+    """`empty_with: queries`: nobody typed anything, so there is nothing to answer."""
+    assert failed(checks([ITEM], [], SimpleNamespace(frame=lambda query: []))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"item_id": "i9"}, "expect_column_values_to_be_in_set(item_id, 1 values)"),
+        ({"rank": 0}, "expect_column_values_to_be_between(rank)"),
+        ({"score": None}, "expect_column_values_to_not_be_null(score)"),
+        ({}, "expect_compound_columns_to_be_unique()"),
+    ],
+)
+def test_a_row_that_breaks_the_contract_fails_its_check(change: dict, check: str):
+    """An item that does not exist, a rank below 1, a missing score, a key that stands twice: each by its own check."""
+    found = checks([ITEM], [RESULT | {"rank": 1}, RESULT | {"rank": 2 if change else 1} | change])
+    assert failed(found) == [f"search_results.{check}"]
+
+
+def test_a_check_that_was_not_executed_is_an_error():
+    """Silence is no success: the declared list must equal the executed one."""
+    serving = contracts.tables("serving")
+    declared = validate.expectations(serving["items"], {})
+    with pytest.raises(validate.SuiteIncomplete, match="items: declared and executed checks differ"):
+        validate._records("items", declared, [])
