@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines import night as whole_night
-from pipelines.errors import BadSetting, NightshelfError
+from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
 from pipelines.run import home, release_lease
 
@@ -137,7 +137,10 @@ def check(day: Day = None) -> None:
     last = _day(day) or max(raw.days(root, "events"), default=None)
     if last is None:
         raise NightshelfError(f"No raw/events/dt=YYYY-MM-DD folders under {root}. `nightshelf generate` makes a shop.")
-    files = checks.inputs(root, settings.load(root), last)
+    told = settings.load(root)
+    files = checks.inputs(root, told, last)
+    if wrong := checks.unreadable(root, told, files):
+        raise BadInput("\n".join(map(str, wrong)))
     counts = {name: sum(file.count_rows for file in files if file.table == name) for name in raw_tables()}
     _print_counts(f"ready for a night of {last}", counts)
 

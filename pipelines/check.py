@@ -10,6 +10,9 @@ from pipelines import contracts, raw
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.settings import Settings
 
+SAMPLE_ROWS = 1000  # rows of a file that `nightshelf check` looks at
+BOOLEANS = {"true", "t", "yes", "y", "1", "false", "f", "no", "n", "0"}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,9 +26,7 @@ class Problem:
     example: Mapping[str, object]
 
     def __str__(self) -> str:
-        return (
-            f"{self.table}.{self.column} in {self.where}: {self.what} {self.cure} First row there: {dict(self.example)}"
-        )
+        return f"{self.table}.{self.column} in {self.where}: {self.what} {self.cure} A row there: {dict(self.example)}"
 
 
 def inputs(home: Path, settings: Settings, day: dt.date) -> list[raw.RawFile]:
@@ -68,6 +69,52 @@ def problems(home: Path, settings: Settings, files: Iterable[raw.RawFile]) -> li
     return list(found.values()) + _bad_mappings(settings)
 
 
+def unreadable(home: Path, settings: Settings, files: Sequence[raw.RawFile]) -> list[Problem]:
+    """Columns whose values are not what the contract says, in the newest file of each table; one per column.
+
+    A look at the first rows: cleaning judges each row, and tolerates the same share.
+    """
+    found = []
+    for table in contracts.raw_tables().values():
+        newest = [file for file in files if file.table == table.name][-1:]
+        for file in newest:
+            rows = raw.first_rows(home, file, SAMPLE_ROWS)
+            mapping = getattr(settings.columns, table.name)
+            for column in table.columns:
+                told = [(row, row.get(mapping.get(column.name, column.name))) for row in rows]
+                values = [(row, str(value).strip()) for row, value in told if value not in (None, "")]
+                wrong = [(row, value) for row, value in values if not _is_readable(value, column, settings)]
+                if len(wrong) > settings.clean.max_rejected_share * len(values):
+                    found.append(_wrong_column(file, column, len(values), wrong))
+    return found
+
+
+def _is_readable(value: str, column: contracts.Column, settings: Settings) -> bool:
+    """Whether a text is of the contract's type and among its accepted values."""
+    words = {word.lower(): meaning for word, meaning in settings.event_types.items()}
+    if column.accepted_values:
+        return words.get(value.lower(), value.lower()) in column.accepted_values
+    try:
+        match column.data_type:
+            case "integer" | "bigint":
+                return float(value).is_integer()
+            case "timestamp":
+                return len(value) > len("2026-01-01") and bool(dt.datetime.fromisoformat(value))
+            case "boolean":
+                return value.lower() in BOOLEANS
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _wrong_column(file: raw.RawFile, column: contracts.Column, count: int, wrong: list[tuple[dict, str]]) -> Problem:
+    row, value = wrong[0]
+    kind = f"one of {', '.join(column.accepted_values)}" if column.accepted_values else f"a {column.data_type}"
+    what = f"{len(wrong)} of the first {count} values are not {kind}, for example {value!r}."
+    cure = "Map the right column or words in nightshelf.toml, or deliver values as docs/input.md says."
+    return Problem(file.table, column.name, file.path, what, cure, row)
+
+
 def _missing(table: contracts.Table, mapping: Mapping[str, str], columns: Sequence[str]) -> list[str]:
     """Contract columns that a file must bring and does not. A mapped column is no longer optional."""
     must = [c.name for c in table.columns if not c.is_filled and (not c.is_optional or c.name in mapping)]
@@ -83,7 +130,7 @@ def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Pr
         file.path,
         f"column {source!r} is missing; the file has {', '.join(file.columns) or 'no columns'}.",
         f'Name it in nightshelf.toml: [columns.{file.table}] {name} = "{guess}".',
-        raw.first_row(home, file),
+        next(iter(raw.first_rows(home, file, 1)), {}),
     )
 
 

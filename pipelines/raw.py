@@ -61,16 +61,15 @@ def inventory(home: Path, until: dt.date, tables: Iterable[str]) -> list[RawFile
     return files
 
 
-def first_row(home: Path, file: RawFile) -> dict[str, object]:
-    """The first row, to show a person what the file looks like."""
+def first_rows(home: Path, file: RawFile, count: int) -> list[dict[str, object]]:
+    """The first rows as they stand in the file; lines that are no rows are left out."""
     path = home / file.path
     if file.format == "parquet":
-        rows = next(pq.ParquetFile(path).iter_batches(batch_size=1)).to_pylist()
-        return rows[0] if rows else {}
+        batch = next(pq.ParquetFile(path).iter_batches(batch_size=count), None)
+        return batch.to_pylist() if batch else []
     with _text(path) as lines:
-        if file.format == "csv":
-            return dict(next(csv.DictReader(lines), {}))
-        return next(_objects(lines), {})
+        rows: Iterator[dict] = csv.DictReader(lines) if file.format == "csv" else _objects(lines)
+        return [dict(row) for row in itertools.islice(rows, count)]
 
 
 def _paths(home: Path, until: dt.date, tables: Iterable[str]) -> Iterator[tuple[Path, str, dt.date]]:

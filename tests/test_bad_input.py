@@ -111,6 +111,31 @@ def test_check_says_it_before_anything_is_written(shop: Path):
     assert not (shop / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [
+        ("price_cents", "cheap", "a bigint"),
+        ("occurred_at", "yesterday", "a timestamp"),
+        ("event_type", "look", "one of search"),
+    ],
+)
+def test_check_names_a_column_whose_values_are_wrong(shop: Path, column: str, value: str, kind: str):
+    """Type or words are not those of the contract: the column, how many, an example and a row are shown."""
+    deliver(shop, "events", "2026-03-01", [event(1), *(event(n, **{column: value}) for n in range(2, 6))])
+    told = nightshelf(shop, "check")
+    assert told.returncode == 1
+    assert f"events.{column} in raw/events/dt=2026-03-01/part.jsonl: 4 of the first" in told.stderr
+    assert f"values are not {kind}" in told.stderr
+    assert f"for example '{value}'" in told.stderr
+
+
+def test_check_allows_the_words_that_are_mapped(shop: Path):
+    """`[event_types]` makes the shop's own word a right one."""
+    deliver(shop, "events", "2026-03-01", [event(1, event_type="Look")])
+    (shop / "nightshelf.toml").write_text('[event_types]\nlook = "view"\n')
+    assert nightshelf(shop, "check").returncode == 0
+
+
 def test_a_run_that_does_not_exist(shop: Path):
     """A stage of an unknown run names the known ones."""
     told = nightshelf(shop, "build", "2026-01-01.nightly")
