@@ -23,7 +23,7 @@ setup: $(VENV)/.ready ## the private environment in .venv, once
 $(VENV)/.ready: requirements.txt requirements.in pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "Nightshelf needs Python 3.11, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -1). Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Making the environment in $(VENV) (about two minutes, 3 GB) …"
+	@echo "Making the environment in $(VENV) (a few minutes, a few GB) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
