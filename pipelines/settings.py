@@ -1,5 +1,6 @@
 """What a shop can set: one typed tree, read from `nightshelf.toml`, then the environment, then a run's parameters."""
 
+import codecs
 import datetime as dt
 import difflib
 import os
@@ -7,9 +8,9 @@ import tomllib
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pipelines.errors import BadSetting
 
@@ -19,6 +20,15 @@ ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; every
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _list_from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Environment and command line bring text: `a, b` is a list where a list is wanted."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, str) and get_origin(field.annotation) is list:
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
 
 
 class Shop(Section):
@@ -41,6 +51,31 @@ class Columns(Section):
     users: dict[str, str] = Field({}, description="Contract column → column in the shop's user files.")
 
 
+class FileFormat(Section):
+    """How one table's text files are written; what is left empty is detected in each file."""
+
+    delimiter: str = Field("", max_length=1, description="Between the fields of a CSV file; empty: detected.")
+    quote: str = Field('"', min_length=1, max_length=1, description="Around CSV fields that hold delimiters or breaks.")
+    encoding: str = Field("", description="Of text files, a Python codec name; empty: detected.")
+    header: list[str] = Field([], description="Column names of CSV files that have no header line.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_codec(cls, name: str) -> str:
+        if name:
+            try:
+                codecs.lookup(name)
+            except LookupError:
+                raise ValueError(f"{name!r} is no encoding; try utf-8, cp1252 or utf-16") from None
+        return name
+
+
+class Files(Section):
+    events: FileFormat = FileFormat()
+    items: FileFormat = FileFormat()
+    users: FileFormat = FileFormat()
+
+
 class Weights(Section):
     view: float = Field(1.0, ge=0, description="What one view says about taste.")
     cart: float = Field(3.0, ge=0, description="What one item put into the cart says.")
@@ -54,7 +89,34 @@ class Clean(Section):
         0.2, ge=0, le=1, description="Share of an arrival day's rows above which the night stops."
     )
     unknown_items: Literal["reject", "keep"] = Field("reject", description="Events of items that no catalogue names.")
-    memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver.")
+    ids: Literal["keep", "merge", "reject"] = Field(
+        "keep", description="Ids that differ only by case or inner space: others, one, or wrong where one is delivered."
+    )
+    event_key: list[str] = Field([], description="Columns that identify an event without an id; empty: all of them.")
+    look_back_days: int = Field(30, ge=0, description="Days by which an event may arrive late.")
+    epoch_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of times that are written as a number.")
+    max_field_chars: int = Field(65_536, ge=64, description="Longest text of one field.")
+    max_row_kb: int = Field(1024, ge=1, le=65_536, description="Longest row of a text file, in KiB.")
+    max_file_mb: int = Field(16_384, ge=1, description="Largest raw file once unpacked, in MiB.")
+    memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver, in MiB.")
+
+
+class Sessions(Section):
+    gap_minutes: int = Field(30, ge=1, description="Inactivity that ends a session.")
+    infer_clicks: Literal["auto", "always", "never"] = Field(
+        "auto", description="Take a view after a search for a click on its results; auto: if no view names its query."
+    )
+
+
+class Bots(Section):
+    max_acts_per_day: int = Field(2000, ge=1, description="Acts of one visitor on one day above which it is a bot.")
+    max_acts_per_minute: int = Field(60, ge=1, description="Acts of one visitor within one minute.")
+    max_items_per_day: int = Field(1000, ge=1, description="Different items that one visitor meets on one day.")
+    min_gap_variation: float = Field(
+        0.1, ge=0, description="Least standard deviation of the pauses between acts, as a share of their mean."
+    )
+    regular_acts: int = Field(100, ge=3, description="Acts on one day from which on regularity is judged.")
+    allow: list[str] = Field([], description="Visitors that are never flagged: user or session ids.")
 
 
 class Holdout(Section):
@@ -124,8 +186,11 @@ class Settings(Section):
     event_types: dict[str, str] = Field(
         {}, description="The shop's word → one of search, view, cart, purchase, return."
     )
+    files: Files = Files()
     weights: Weights = Weights()
     clean: Clean = Clean()
+    sessions: Sessions = Sessions()
+    bots: Bots = Bots()
     holdout: Holdout = Holdout()
     als: Als = Als()
     profile: Profile = Profile()

@@ -17,6 +17,13 @@ def test_later_places_win(tmp_path: Path):
     assert loaded.als.regularization == settings.Als().regularization
 
 
+def test_a_list_can_be_told_as_text(tmp_path: Path):
+    """The environment and `--set` bring text; commas part it."""
+    environment = {"NIGHTSHELF_BOTS__ALLOW": "anna, s 1"}
+    loaded = settings.load(tmp_path, {"clean.event_key": "user_id,item_id"}, environment)
+    assert (loaded.bots.allow, loaded.clean.event_key) == (["anna", "s 1"], ["user_id", "item_id"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -24,6 +31,7 @@ def test_later_places_win(tmp_path: Path):
         ({"als.factors": 0}, "als.factors = 0: Input should be greater than or equal to 1"),
         ({"shop.timezone": "Mars"}, "'Mars' is no IANA time zone"),
         ({"seed.value": 3}, "seed"),
+        ({"files.events.encoding": "latin-99"}, "'latin-99' is no encoding"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, overrides: dict, message: str):
