@@ -39,7 +39,8 @@ def _show_lake(run: Run, marts: Path) -> None:
             if paths:
                 listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
                 rows = f"read_parquet([{listed}], hive_partitioning = false)"
-                connection.execute(f"create view lake.{name} as select * exclude (rule, original, file) from {rows}")
+                names = ", ".join([c.name for c in table.columns if c.name != "arrival_date"] + ["arrived_on"])
+                connection.execute(f"create view lake.{name} as select {names} from {rows}")
             else:
                 connection.execute(table.ddl(f"lake.{name}"))
                 connection.execute(f"alter table lake.{name} rename column arrival_date to arrived_on")

@@ -32,7 +32,7 @@ class Problem:
 def inputs(home: Path, settings: Settings, day: dt.date) -> list[raw.RawFile]:
     """The run's raw files up to `day`; raises BadInput for whatever keeps a night from starting."""
     require_day(home, day)
-    files = raw.inventory(home, day, contracts.raw_tables())
+    files = raw.inventory(home, day, contracts.raw_tables(), settings)
     if not any(file.table == "events" and file.day == day and file.columns for file in files):
         raise NoDataForDay(f"raw/events/dt={day} holds no rows. Deliver that day's events, or run an earlier --day.")
     if found := problems(home, settings, files):

@@ -99,6 +99,7 @@ class Clean(Section):
     max_row_kb: int = Field(1024, ge=1, le=65_536, description="Longest row of a text file, in KiB.")
     max_file_mb: int = Field(16_384, ge=1, description="Largest raw file once unpacked, in MiB.")
     memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver, in MiB.")
+    spark_master: str = Field("", description="Spark master that cleans; empty: this machine, `machine.threads` cores.")
 
 
 class Sessions(Section):

@@ -1,16 +1,21 @@
 """A Spark session on this machine: its Java, its memory, and nothing written outside the home."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from pipelines import java
+from pipelines.errors import NightshelfError
 from pipelines.run import Run
 
+T, R = TypeVar("T"), TypeVar("R")
+SLICES_PER_CORE = 4
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
@@ -21,9 +26,10 @@ def session(run: Run) -> Iterator[SparkSession]:
     scratch.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java.find(run.home))
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     threads = run.settings.machine.threads
     spark = (
-        SparkSession.builder.master(f"local[{threads}]")
+        SparkSession.builder.master(run.settings.clean.spark_master or f"local[{threads}]")
         .appName(run.run_id)
         .config("spark.driver.memory", f"{run.settings.clean.memory_mb}m")
         .config("spark.driver.host", "127.0.0.1")
@@ -42,6 +48,26 @@ def session(run: Run) -> Iterator[SparkSession]:
         yield spark
     finally:
         _stop(spark)
+
+
+def each(spark: SparkSession, function: Callable[[T], R], values: Iterable[T]) -> list[R]:
+    """`function` of every value, on Spark's executors, in order; what a person can act on is raised as it was there."""
+
+    def attempt(value: T) -> R | NightshelfError:
+        try:
+            return function(value)
+        except NightshelfError as error:
+            return error
+
+    todo = list(values)
+    if not todo:
+        return []
+    slices = min(len(todo), SLICES_PER_CORE * spark.sparkContext.defaultParallelism)
+    done = spark.sparkContext.parallelize(todo, slices).map(attempt).collect()
+    for result in done:
+        if isinstance(result, NightshelfError):
+            raise result
+    return done
 
 
 def _stop(spark: SparkSession) -> None:

@@ -17,6 +17,7 @@ from pipelines import contracts
 from pipelines import run as runs
 from pipelines.contracts import Table
 from pipelines.errors import NothingPublished
+from pipelines.raw import RawFile
 from pipelines.run import Run
 
 SERVING = "serving"
@@ -123,8 +124,8 @@ def connect(home: Path) -> duckdb.DuckDBPyConnection:
 
 def delivered_rows(run: Run) -> int:
     """Rows in the run's raw files, as they were counted when the files were first seen."""
-    inventory = json.loads((run.lake / "inventory.json").read_text()).values()
-    return sum(file["count_rows"] for file in inventory if run.inputs.get(file["path"]) == file["sha256"])
+    inventory = map(RawFile.remembered, json.loads((run.lake / "inventory.json").read_text()).values())
+    return sum(file.count_rows for file in inventory if run.inputs.get(file.path) == file.sha256)
 
 
 def write_runs(run: Run, folder: Path) -> None:

@@ -1,18 +1,26 @@
 """Clean: decide which raw rows are true; they go into the lake, the others, each with its rule, into quarantine."""
 
+import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines import contracts, raw, spark
-from pipelines.clean import lake, reading, rules
+from pipelines.clean import books, duplicates, lake, landing, reading, rules
+from pipelines.clean.books import Counted
+from pipelines.clean.landing import Landed
 from pipelines.clean.lake import Partition
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.raw import RawFile
 from pipelines.run import Run, stage, write_json
+
+BUCKET_ROWS = 4_000_000  # rows of an arrival day that are sorted into one file
+TASK_ROWS = 400_000  # rows that one task sorts at once
 
 
 @stage
@@ -21,86 +29,157 @@ def run(run: Run, folder: Path) -> None:
     planned = lake.plan(run, files_of(run))
     if any(not partition.is_clean for partitions in planned.values() for partition in partitions):
         with spark.session(run) as session:
-            for name, partitions in planned.items():
-                clean_table(session, run, name, partitions, planned)
+            for name in planned:
+                clean_table(session, run, name, planned)
     _require_rows_of_the_day(run, planned["events"])
     write_json(
         folder / "partitions.json", {n: [str(p.folder) for p in partitions] for n, partitions in planned.items()}
     )
-    books = [
+    records = [
         {"table_name": p.table, "arrival_date": p.day, **b} for ps in planned.values() for p in ps for b in p.books
     ]
-    write_json(folder / "books.json", books)
+    write_json(folder / "books.json", records)
 
 
 def files_of(run: Run) -> list[RawFile]:
     """The raw files as they were when the run opened; files that came since wait for the next run."""
-    found = raw.inventory(run.home, run.day, contracts.raw_tables())
+    found = raw.inventory(run.home, run.day, contracts.raw_tables(), run.settings)
     files = [file for file in found if run.inputs.get(file.path) == file.sha256]
     if changed := sorted(set(run.inputs) - {file.path for file in files}):
         raise BadInput(f"{', '.join(changed[:5])}: changed or gone since {run.run_id} was opened. Open the run again.")
     return files
 
 
-def clean_table(
-    session: SparkSession, run: Run, name: str, partitions: Sequence[Partition], planned: dict[str, list[Partition]]
-) -> None:
+def clean_table(session: SparkSession, run: Run, name: str, planned: Mapping[str, Sequence[Partition]]) -> None:
     """Clean the days of one table that the lake does not have yet, all in one job."""
-    pending = [partition for partition in partitions if not partition.is_clean]
+    pending = [partition for partition in planned[name] if not partition.is_clean]
     if not pending:
         return
-    table = contracts.raw_tables()[name]
-    read = reading.read(
-        session, run.home, [f for p in pending for f in p.files], table, getattr(run.settings.columns, name)
-    )
-    frame = rules.apply(read, table, run.settings)
-    if name == "events":
-        frame = frame.transform(lambda f: event_rules(session, f, run, planned))
-    else:
-        frame = frame.transform(rules.keep_first([*table.key, "arrival_date"]))
     partial = run.lake / f"{name}.{run.run_id}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    (partial / "landed").mkdir(parents=True)
     try:
-        write(frame, table, partial)
-        lake.settle(partial, pending, run.settings.clean.max_rejected_share)
+        files = [file for partition in pending for file in partition.files]
+        landed = land(session, run, name, files, partial / "landed")
+        counts = {file.path: one.count_rows for file, one in zip(files, landed, strict=True)}
+        write(judged(session, run, name, planned, landed, files, partial), pending, counts, partial / "days")
+        settle(session, run, pending, counts | _rows_before(planned[name], pending), partial / "days")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def event_rules(session: SparkSession, frame: DataFrame, run: Run, planned: dict[str, list[Partition]]) -> DataFrame:
-    """The rules that only events have, in the order in which they are named."""
-    frame = (
-        frame.transform(rules.need_item)
-        .transform(rules.need_query)
-        .transform(rules.not_from_the_future(run.settings.shop.timezone))
-        .transform(rules.not_before_opening(run.settings))
-    )
-    if run.settings.clean.unknown_items == "reject":
-        frame = frame.transform(rules.know_item(first_seen(session, planned["items"])))
-    frame = frame.transform(rules.identify)
-    if seen := [path for p in planned["events"] if p.is_clean for path in p.parquet("accepted")]:
-        frame = frame.transform(rules.keep_unseen(session.read.parquet(*seen)))
-    return frame.transform(rules.keep_first(["event_id"]))
+def land(session: SparkSession, run: Run, name: str, files: Sequence[RawFile], folder: Path) -> list[Landed]:
+    """Each file in the one layout that Spark reads, the file's number in `files` for a name."""
+    table, mapping, limits = contracts.raw_tables()[name], getattr(run.settings.columns, name), run.settings.clean
+    home = run.home
+
+    def one(numbered: tuple[int, RawFile]) -> Landed:
+        number, file = numbered
+        return landing.land(file, home, table, mapping, limits, folder / f"{number}.parquet", number)
+
+    return spark.each(session, one, enumerate(files))
+
+
+def judged(
+    session: SparkSession,
+    run: Run,
+    name: str,
+    planned: Mapping[str, Sequence[Partition]],
+    landed: Sequence[Landed],
+    files: Sequence[RawFile],
+    scratch: Path,
+) -> DataFrame:
+    """Every landed row, typed, with the rule that it breaks or null, and `row_key`, a hash of what identifies it."""
+    table, settings = contracts.raw_tables()[name], run.settings
+    frames = reading.read(session, landed, files, table, getattr(settings.columns, name))
+    rows = reduce(DataFrame.unionByName, [rules.typed(frame, table, settings) for frame in frames])
+    if name == "events":
+        rows = identified(judge_events(session, run, rows, planned), settings.clean.event_key)
+    identity = ["event_id"] if name == "events" else [*table.key, "arrival_date"]
+    rows = rows.withColumn("row_key", F.xxhash64(*identity))
+    before = [p for p in planned[name] if p.is_clean] if name == "events" else []
+    seen = [path for partition in before for path in partition.parquet("accepted")]
+    return duplicates.mark(rows, duplicates.find(session, rows, identity, seen, scratch))
+
+
+def judge_events(
+    session: SparkSession, run: Run, rows: DataFrame, planned: Mapping[str, Sequence[Partition]]
+) -> DataFrame:
+    """The rules that look beyond the row: when the shop's history begins, and what the catalogue knew by then."""
+    late = rules.too_late(run.settings, planned["events"][0].day)
+    known = rows.join(F.broadcast(first_seen(session, planned["items"])), "item_id", "left")
+    unknown = rules.unknown_item()
+    broken = [
+        ("too_late", late),
+        *([("unknown_item", unknown)] if run.settings.clean.unknown_items == "reject" else []),
+    ]
+    judged = known.withColumn("rule", rules.first_broken(F.col("rule"), broken))
+    return judged.withColumn("is_known_item", ~unknown).drop("known_on")
 
 
 def first_seen(session: SparkSession, catalogue: Sequence[Partition]) -> DataFrame:
-    """(item_id, first_arrival) over the cleaned catalogue."""
+    """(item_id, known_on) over the cleaned catalogue."""
     paths = [path for partition in catalogue for path in partition.parquet("accepted")]
     if not paths:
-        return session.createDataFrame([], "item_id string, first_arrival date")
-    rows = session.read.parquet(*paths).withColumnRenamed("arrived_on", "first_arrival")
-    return rows.groupBy("item_id").agg(F.min("first_arrival").alias("first_arrival"))
+        return session.createDataFrame([], "item_id string, known_on date")
+    return session.read.parquet(*paths).groupBy("item_id").agg(F.min("arrived_on").alias("known_on"))
 
 
-def write(frame: DataFrame, table: contracts.Table, partial: Path) -> None:
-    """One file per arrival day and verdict, rows in a fixed order; `arrived_on` repeats the folder's date."""
-    verdict = F.when(F.col("rule").isNull(), "accepted").otherwise("rejected").alias("verdict")
-    names = [name for name in table.names if name != "arrival_date"]
-    rows = frame.select(
-        *names, F.col("arrival_date").alias("arrived_on"), "rule", "original", "file", "arrival_date", verdict
+def identified(events: DataFrame, key: Sequence[str]) -> DataFrame:
+    """An event without an id is identified by the columns of `key`, all that it says if there are none."""
+    said = key or [
+        n for n in contracts.raw_tables()["events"].names if n not in ("event_id", "arrival_date", "replays")
+    ]
+    content = F.concat_ws("\x1f", *[F.coalesce(F.col(name).cast("string"), F.lit("\x00")) for name in said])
+    return events.withColumn("event_id", F.coalesce("event_id", F.sha2(content, 256)))
+
+
+def write(rows: DataFrame, pending: Sequence[Partition], counts: Mapping[str, int], target: Path) -> None:
+    """One file per arrival day, verdict and bucket, its rows in a fixed order: equal bytes however Spark splits the
+    work. `arrived_on` repeats the folder's date."""
+    table = contracts.raw_tables()[pending[0].table]
+    by_day = {partition.day: sum(counts[file.path] for file in partition.files) for partition in pending}
+    buckets = [(day, -(-count // BUCKET_ROWS) or 1) for day, count in by_day.items()]
+    known = F.broadcast(rows.sparkSession.createDataFrame(buckets, "arrival_date date, buckets int"))
+    columns = [name for name in table.names if name != "arrival_date"]
+    own = ["is_known_item", "row_key"] if table.name == "events" else ["row_key"]
+    placed = rows.join(known, "arrival_date").select(
+        *columns,
+        *own,
+        F.col("arrival_date").alias("arrived_on"),
+        *("file", "line", "count_lines", "rule", "arrival_date"),
+        F.when(F.col("rule").isNull(), "accepted").otherwise("rejected").alias("verdict"),
+        F.pmod("row_key", "buckets").alias("bucket"),
     )
-    ordered = rows.repartition("arrival_date").sortWithinPartitions("arrival_date", "verdict", *table.key, "original")
-    ordered.write.partitionBy("arrival_date", "verdict").parquet(str(partial))
+    place = ["arrival_date", "verdict", "bucket"]
+    tasks = max(-(-sum(counts.values()) // TASK_ROWS), 1)
+    ordered = placed.repartition(tasks, *place).sortWithinPartitions(*place, *table.key, "file", "line")
+    ordered.write.partitionBy(*place).parquet(str(target))
+
+
+def settle(
+    session: SparkSession, run: Run, pending: Sequence[Partition], counts: Mapping[str, int], written: Path
+) -> None:
+    """Close the books of each day and move it to its place in the lake; nothing moves when one does not balance."""
+
+    def close(partition: Partition) -> list[dict]:
+        counted = [Counted(file, counts[file.path]) for file in partition.files]
+        return books.close(run, partition, written / f"arrival_date={partition.day}", counted, counts)
+
+    closed = spark.each(session, close, pending)
+    books.refuse_flood(pending, [record for day in closed for record in day], run.settings.clean.max_rejected_share)
+    for partition in pending:
+        shutil.rmtree(partition.folder, ignore_errors=True)
+        partition.folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(written / f"arrival_date={partition.day}", partition.folder)
+
+
+def _rows_before(partitions: Sequence[Partition], pending: Sequence[Partition]) -> dict[str, int]:
+    """Rows of the files that pending ones repeat and that were cleaned on an earlier night."""
+    repeated = {first for partition in pending for first in partition.repeats.values()}
+    clean = [p for p in partitions if p.is_clean and any(file.path in repeated for file in p.files)]
+    receipts = [one for p in clean for one in json.loads((p.folder / "files.json").read_text())]
+    return {one["file"]: one["count_rows"] for one in receipts}
 
 
 def _require_rows_of_the_day(run: Run, events: Sequence[Partition]) -> None:

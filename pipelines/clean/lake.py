@@ -2,31 +2,30 @@
 
 import datetime as dt
 import json
-import os
-import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
-from pipelines import contracts
-from pipelines.errors import BadInput
+from pipelines import contracts, raw
 from pipelines.raw import RawFile
-from pipelines.run import Run, digest, write_json
+from pipelines.run import Run, digest
 
 VERDICTS = ("accepted", "rejected")
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it."""
+    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it.
+
+    `repeats` are files whose content another one of `files`, or of an earlier day, brought already.
+    """
 
     table: str
     day: dt.date
     key: str
     files: tuple[RawFile, ...]
+    repeats: Mapping[str, str]  # path of the repeated file → path of the one that counts
     lake: Path
 
     @property
@@ -39,7 +38,7 @@ class Partition:
 
     @property
     def books(self) -> list[dict]:
-        """One record per rule, and one for `accepted`: count_rows and an example."""
+        """One record per file and rule, and one for `accepted`: count_rows and an example."""
         return json.loads((self.folder / "books.json").read_text())
 
     def parquet(self, verdict: str) -> list[str]:
@@ -57,73 +56,34 @@ def plan(run: Run, files: Iterable[RawFile]) -> dict[str, list[Partition]]:
         by_day[file.table, file.day].append(file)
     planned: dict[str, list[Partition]] = {}
     for name in contracts.raw_tables():
-        key, planned[name] = _rules_key(run, name), []
+        key, planned[name], known = _rules_key(run, name), [], {}
         for table, day in sorted(k for k in by_day if k[0] == name):
+            known = known if name == "events" else {}  # a catalogue may come back to what it was; an event may not
+            fresh, repeats = _by_content(by_day[table, day], known)
             catalogue = [p.key for p in planned["items"] if p.day <= day][-1:] if name == "events" else []
             key = digest([key, catalogue, day, sorted(file.sha256 for file in by_day[table, day])])
-            planned[name].append(Partition(name, day, key, tuple(by_day[table, day]), run.lake))
+            planned[name].append(Partition(name, day, key, fresh, repeats, run.lake))
     return planned
 
 
-def settle(partial: Path, pending: Sequence[Partition], max_rejected_share: float) -> None:
-    """Count what Spark wrote, hold it against the files, and move each day to its place in the lake."""
-    books = {partition.day: _count(partial, partition) for partition in pending}
-    _refuse_flood(pending, books, max_rejected_share)
-    for partition in pending:
-        written = partial / f"arrival_date={partition.day}"
-        written.mkdir(exist_ok=True)
-        write_json(written / "books.json", books[partition.day])
-        shutil.rmtree(partition.folder, ignore_errors=True)
-        partition.folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(written, partition.folder)
+def _by_content(files: Sequence[RawFile], known: dict[str, str]) -> tuple[tuple[RawFile, ...], dict[str, str]]:
+    """Files that say something new, in an order that renaming does not change, and those that repeat another one;
+    `known` remembers content and path."""
+    fresh, repeats = [], {}
+    for file in sorted(files, key=lambda file: (file.sha256, file.path)):
+        if file.sha256 in known:
+            repeats[file.path] = known[file.sha256]
+        else:
+            known[file.sha256] = file.path
+            fresh.append(file)
+    return tuple(fresh), repeats
 
 
 def _rules_key(run: Run, table: str) -> str:
+    """Hash of all that decides besides the files: code, contract and settings."""
     settings = run.settings
-    source = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    mapping = [getattr(settings.columns, table), settings.event_types, settings.shop.model_dump(mode="json")]
-    return digest([source, repr(contracts.raw_tables()[table]), mapping, settings.clean.unknown_items])
-
-
-def _count(partial: Path, partition: Partition) -> list[dict]:
-    folder = partial / f"arrival_date={partition.day}"
-    records = [record for verdict in VERDICTS for record in _count_verdict(folder / f"verdict={verdict}")]
-    delivered = sum(file.count_rows for file in partition.files)
-    counted = sum(record["count_rows"] for record in records)
-    if counted != delivered:
-        raise BadInput(
-            f"{partition.table}: the files of {partition.day} hold {delivered} rows, cleaning accounts for {counted}. "
-            f"Look for line breaks inside quoted fields in {', '.join(f.path for f in partition.files)}."
-        )
-    return records
-
-
-def _count_verdict(folder: Path) -> list[dict]:
-    if not any(folder.glob("*.parquet")):
-        return []
-    query = """
-        select coalesce(rule, 'accepted') as rule, count(*) as count_rows, min(original) as example
-        from read_parquet(?) group by all order by rule
-    """
-    rows = duckdb.execute(query, [f"{folder}/*.parquet"]).fetchall()
-    return [{"rule": rule, "count_rows": count, "example": example} for rule, count, example in rows]
-
-
-def _refuse_flood(pending: Sequence[Partition], books: dict[dt.date, list[dict]], max_share: float) -> None:
-    """Stop when so much is rejected that the files, not the rows, must be wrong."""
-    rejected: dict[str, tuple[int, str]] = {}
-    for record in (record for day in books.values() for record in day):
-        if record["rule"] not in ("accepted", "duplicate"):
-            count, example = rejected.get(record["rule"], (0, record["example"]))
-            rejected[record["rule"]] = (count + record["count_rows"], example)
-    total = sum(file.count_rows for partition in pending for file in partition.files)
-    count_rejected = sum(count for count, _ in rejected.values())
-    if not total or count_rejected / total <= max_share:
-        return
-    rule, (count, example) = max(rejected.items(), key=lambda pair: pair[1][0])
-    days = f"{pending[0].day} to {pending[-1].day}" if len(pending) > 1 else f"{pending[0].day}"
-    raise BadInput(
-        f"{pending[0].table}: {count_rejected} of {total} rows of {days} would be rejected, most ({count}) by the rule "
-        f"{rule}, for example {example}. Correct the files or the mapping in nightshelf.toml; if this is right, raise "
-        f"clean.max_rejected_share above {count_rejected / total:.3f}."
-    )
+    folders = (Path(__file__).parent, Path(raw.__file__).parent)
+    source = [path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))]
+    limits = settings.clean.model_dump(exclude={"max_rejected_share", "memory_mb", "spark_master"})
+    told = [getattr(settings.columns, table), getattr(settings.files, table).model_dump(), settings.event_types]
+    return digest([source, repr(contracts.raw_tables()[table]), told, limits, settings.shop.model_dump(mode="json")])

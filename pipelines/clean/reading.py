@@ -1,99 +1,61 @@
-"""Raw files of any known format as one Spark frame: each contract column as text, beside the whole original row."""
+"""Landed files as Spark frames: each contract column beside the row's file, line and reading problem."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, StructType, TimestampType
 
+from pipelines.clean.landing import Landed
 from pipelines.contracts import Table
 from pipelines.raw import RawFile
 
-BROKEN = "_broken"  # the line that could not be split into fields
+
+def read(
+    spark: SparkSession, landed: Sequence[Landed], files: Sequence[RawFile], table: Table, mapping: Mapping[str, str]
+) -> list[DataFrame]:
+    """Frames with equal columns and, where Parquet files were delivered, different types: contract columns as they
+    were written, `line`, `count_lines`, `problem`, `file_number`, `file`, `arrival_date`.
+
+    A file's number is its place in `files` and its name in the landing folder, so that no name that a shop chose
+    reaches Spark.
+    """
+    frames = []
+    if texts := [str(one.path) for one in landed if not one.is_native]:
+        frames.append(spark.read.parquet(*texts))
+    for paths in _by_schema(one.path for one in landed if one.is_native):
+        frames.append(_native(spark.read.parquet(*paths), table, mapping))
+    places = [(number, file.path, file.day) for number, file in enumerate(files)]
+    known = F.broadcast(spark.createDataFrame(places, "file_number int, file string, arrival_date date"))
+    return [frame.join(known, "file_number") for frame in frames]
 
 
-def read(spark: SparkSession, home: Path, files: Iterable[RawFile], table: Table, mapping: dict[str, str]) -> DataFrame:
-    """One row per raw row: contract columns as text (null when empty or not delivered), `original`, `is_broken`,
-    `file` (relative to raw/) and `arrival_date`."""
-    groups: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
-    for file in files:
-        if file.columns:
-            groups[file.format, file.columns if file.format == "csv" else ()].append(str(home / file.path))
-    frames = [
-        _named(_FORMATS[format_](spark, paths, list(columns) or _sources(table, mapping)), table, mapping)
-        for (format_, columns), paths in sorted(groups.items())
-    ]
-    return reduce(DataFrame.unionByName, frames)
+def _by_schema(paths: Iterable[Path]) -> list[list[str]]:
+    """Files that Spark may read as one: equal names and types in equal order."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        schema = pq.read_schema(path).remove_metadata()
+        groups[str(schema)].append(str(path))
+    return [groups[schema] for schema in sorted(groups)]
 
 
-def _sources(table: Table, mapping: dict[str, str]) -> list[str]:
-    return [mapping.get(column.name, column.name) for column in table.columns if not column.is_filled]
-
-
-def _csv(spark: SparkSession, paths: list[str], columns: list[str]) -> DataFrame:
-    fields = [StructField(name, StringType()) for name in [*columns, BROKEN]]
-    reader = spark.read.schema(StructType(fields)).option("columnNameOfCorruptRecord", BROKEN)
-    frame = reader.csv(paths, header=True, mode="PERMISSIVE", quote='"', escape='"', lineSep="\n", enforceSchema=True)
-    row = F.to_json(F.struct(*[_field(name) for name in columns]))
-    return _placed(frame.withColumn("original", F.coalesce(F.col(BROKEN), row)), F.col(BROKEN).isNotNull())
-
-
-def _jsonl(spark: SparkSession, paths: list[str], columns: list[str]) -> DataFrame:
-    """Lines are read as text first, so that a broken one is kept as it came."""
-    schema = StructType([StructField(name, StringType()) for name in [*columns, BROKEN]])
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN}
-    lines = spark.read.text(paths, lineSep="\n").where(F.trim("value") != "")
-    parsed = lines.withColumn("row", F.from_json("value", schema, options)).withColumnRenamed("value", "original")
-    fields = [F.col("row").getField(name).alias(name) for name in columns]
-    is_broken = F.col("row").getField(BROKEN).isNotNull() | F.col("row").isNull()
-    return _placed(parsed.select("original", "_metadata", *fields, is_broken.alias("is_broken")), F.col("is_broken"))
-
-
-def _parquet(spark: SparkSession, paths: list[str], columns: list[str]) -> DataFrame:
-    frame = spark.read.option("mergeSchema", "true").parquet(*paths)
-    original = F.to_json(F.struct(*[_field(name) for name in frame.columns]))
-    texts = [_as_text(frame, name).alias(name) for name in columns if name in frame.columns]
-    return _placed(frame.select(original.alias("original"), "_metadata", *texts), F.lit(False))
-
-
-_FORMATS = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
-
-
-def _as_text(frame: DataFrame, name: str) -> Column:
-    """Typed Parquet columns as the text that a shop would have written; a float that is whole loses its point."""
-    column, kind = _field(name), frame.schema[name].dataType
-    if isinstance(kind, TimestampType):
-        return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
-    if isinstance(kind, DoubleType | FloatType):
-        return F.when(column == F.floor(column), F.floor(column).cast("string")).otherwise(column.cast("string"))
-    return column.cast("string")
-
-
-def _placed(frame: DataFrame, is_broken: Column) -> DataFrame:
-    path = F.col("_metadata.file_path")
+def _native(frame: DataFrame, table: Table, mapping: Mapping[str, str]) -> DataFrame:
+    """A Parquet file's own columns under the contract's names; its rows count as lines from 1."""
+    wanted = {c.name: mapping.get(c.name, c.name) for c in table.columns if not c.is_filled}
+    columns = {
+        name: field(source) if source in frame.columns else F.lit(None).cast("string")
+        for name, source in wanted.items()
+    }
     return frame.select(
-        *[_field(name) for name in frame.columns if name not in ("_metadata", "is_broken", BROKEN)],
-        is_broken.alias("is_broken"),
-        F.regexp_extract(path, r"/raw/(.*)$", 1).alias("file"),
-        F.to_date(F.regexp_extract(path, r"/dt=(\d{4}-\d{2}-\d{2})/", 1)).alias("arrival_date"),
+        *[column.alias(name) for name, column in columns.items()],
+        (F.col("_metadata.row_index") + 1).alias("line"),
+        F.lit(1).alias("count_lines"),
+        F.lit(None).cast("string").alias("problem"),
+        F.substring_index("_metadata.file_name", ".", 1).cast("int").alias("file_number"),
     )
 
 
-def _named(frame: DataFrame, table: Table, mapping: dict[str, str]) -> DataFrame:
-    """Columns by their contract names; whitespace around a value is no part of it, and an empty one is missing."""
-
-    def text(name: str) -> Column:
-        source = mapping.get(name, name)
-        if source not in frame.columns:
-            return F.lit(None).cast("string").alias(name)
-        return F.nullif(F.regexp_replace(_field(source), r"^\s+|\s+$", ""), F.lit("")).alias(name)
-
-    texts = [text(column.name) for column in table.columns if not column.is_filled]
-    return frame.select(*texts, "original", "is_broken", "file", "arrival_date")
-
-
-def _field(name: str) -> Column:
-    return F.col(f"`{name}`")
+def field(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")

@@ -1,162 +1,219 @@
 """The rules by which a raw row is true or not; the first one that a row breaks names its rejection.
 
-Most come from the contract: `missing_<column>`, `unreadable_<column>`, `unknown_<column>`, `<column>_out_of_range`.
-The others are written out below.
+Most come from the contract: `unreadable_<column>`, `oversized_<column>`, `missing_<column>`, `unknown_<column>`,
+`<column>_out_of_range`. Each of the others is a function below that gives the condition under which a row breaks it.
 """
 
-from collections.abc import Callable
-from functools import reduce
+import datetime as dt
+from collections.abc import Iterable, Iterator
 
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegralType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
 
 from pipelines import contracts
 from pipelines.contracts import Column, Table
 from pipelines.settings import Settings
 
-Transform = Callable[[DataFrame], DataFrame]
+Broken = tuple[str, SparkColumn]  # a rule's name, and when a row breaks it
 NUMBER_BITS = {"integer": "int", "bigint": "bigint"}
+UNIT = {"s": 1, "ms": 1000, "us": 1_000_000}  # of times written as a number: how many make a second
+LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
+SPACES = " \t\r\n\x0b\x0c\u00a0\u2003\u3000\ufeff"  # around a value they are no part of it
+MERGED = ("user_id", "item_id")  # ids that people type
 
 
-def apply(raw: DataFrame, table: Table, settings: Settings) -> DataFrame:
-    """Typed contract columns beside `original`, `file`, `arrival_date` and `rule`, null for a row that keeps all."""
-    frame = raw.withColumn("rule", F.when(F.col("is_broken"), "unparsable_row"))
+def typed(frame: DataFrame, table: Table, settings: Settings) -> DataFrame:
+    """Contract columns by their types, null where they cannot be read, beside `rule`: the first rule that the row
+    breaks by itself, null for a row that keeps all. Other columns stay."""
+    columns = [column for column in table.columns if not column.is_filled]
+    kept = [name for name in frame.columns if name not in table.names or name == "arrival_date"]
+    raw = {c.name: _written(F.col(c.name), frame.schema[c.name].dataType, c, settings) for c in columns}
+    values = frame.select(
+        *kept,
+        *[raw[c.name].alias(f"_{c.name}") for c in columns],
+        *[_typed(raw[c.name], _kind(frame, c), c, settings).alias(c.name) for c in columns],
+    )
+    broken = [rule for c in columns for rule in contract_rules(c, settings)]
     if table.name == "events":
-        frame = frame.transform(translate_event_types(settings.event_types))
-    for column in table.columns:
-        if not column.is_filled:
-            frame = frame.transform(keep_contract(column, settings.shop.timezone))
-    return frame.drop("is_broken")
+        broken += event_rules(settings)
+    return values.select(*kept, *[c.name for c in columns], first_broken(F.col("problem"), broken).alias("rule"))
 
 
-def keep_contract(column: Column, timezone: str) -> Transform:
-    """Type one column and hold it against its constraints."""
-    name = column.name
-    text, value = F.col(f"_{name}"), F.col(name)
-
-    def transform(frame: DataFrame) -> DataFrame:
-        frame = frame.withColumnRenamed(name, f"_{name}").withColumn(name, typed(text, column, timezone))
-        frame = frame.transform(reject(f"unreadable_{name}", text.isNotNull() & value.isNull()))
-        if column.is_required:
-            frame = frame.transform(reject(f"missing_{name}", value.isNull()))
-        if column.accepted_values:
-            frame = frame.transform(reject(f"unknown_{name}", ~value.isin(*column.accepted_values)))
-        if column.minimum is not None or column.maximum is not None:
-            frame = frame.transform(reject(f"{name}_out_of_range", ~_in_range(value, column)))
-        return frame.drop(f"_{name}")
-
-    return transform
+def first_broken(before: SparkColumn, broken: Iterable[Broken]) -> SparkColumn:
+    return F.coalesce(before, *[F.when(condition, F.lit(rule)) for rule, condition in broken])
 
 
-def typed(text: SparkColumn, column: Column, timezone: str) -> SparkColumn:
-    """A text as the contract's type, null when it cannot be read; a missing text takes the contract's default."""
+def contract_rules(column: Column, settings: Settings) -> Iterator[Broken]:
+    """What the contract says of one column; `_<column>` is the value as it was written."""
+    name, value, written = column.name, F.col(column.name), F.col(f"_{column.name}")
+    if column.data_type == "varchar":
+        yield f"oversized_{name}", F.length(value) > settings.clean.max_field_chars
+    else:
+        yield f"unreadable_{name}", written.isNotNull() & value.isNull()
+    if column.is_required:
+        yield f"missing_{name}", value.isNull()
+    if column.accepted_values:
+        yield f"unknown_{name}", ~value.isin(*column.accepted_values)
+    if column.minimum is not None or column.maximum is not None:
+        yield f"{name}_out_of_range", ~_in_range(value, column)
+
+
+def event_rules(settings: Settings) -> Iterator[Broken]:
+    """The rules that only events have and that need nothing but the row."""
+    is_search = F.col("event_type") == "search"
+    yield "missing_item_id", ~is_search & F.col("item_id").isNull()
+    yield "missing_query", is_search & F.col("query").isNull()
+    yield "time_unit_mixup", time_unit_mixup(settings)
+    yield "time_in_future", time_in_future(settings.shop.timezone)
+    yield "before_shop_opened", before_shop_opened(settings.shop.opened_on)
+
+
+def time_in_future(timezone: str) -> SparkColumn:
+    """Nothing happened after the end of the day on which it arrived."""
+    return F.col("occurred_at") >= _day_end(timezone)
+
+
+def before_shop_opened(opened_on: dt.date) -> SparkColumn:
+    """Nothing happened before the shop existed."""
+    return F.col("occurred_at") < F.lit(opened_on).cast("timestamp_ntz")
+
+
+def time_unit_mixup(settings: Settings) -> SparkColumn:
+    """A time outside the shop's life that lies inside it when it is read in another unit."""
+    opened, number = F.lit(settings.shop.opened_on).cast("timestamp_ntz"), F.col("_occurred_at")
+    told = number.try_cast("double") / UNIT[settings.clean.epoch_unit]
+    seconds = F.coalesce(told, _seconds(F.col("occurred_at")))
+    begin, end = _seconds(opened), _seconds(_day_end(settings.shop.timezone))
+    fits = F.lit(False)
+    for factor in (1e-3, 1e3, 1e-6, 1e6):
+        fits = fits | (seconds * factor).between(begin, end)
+    is_outside = before_shop_opened(settings.shop.opened_on) | time_in_future(settings.shop.timezone)
+    return is_outside & fits
+
+
+def too_late(settings: Settings, first_arrival: dt.date) -> SparkColumn:
+    """The event arrived longer after it happened than the look-back; what the first delivery brings is history."""
+    happened = F.to_date(F.from_utc_timestamp(F.col("occurred_at").cast("timestamp"), settings.shop.timezone))
+    lag = F.date_diff("arrival_date", happened)
+    is_late = (lag > settings.clean.look_back_days) & (F.col("arrival_date") > F.lit(first_arrival))
+    return is_late & F.col("replays").isNull()
+
+
+def unknown_item() -> SparkColumn:
+    """No catalogue that had arrived by then names the item; `known_on` is the day on which one did."""
+    is_unknown = F.col("known_on").isNull() | (F.col("known_on") > F.col("arrival_date"))
+    return F.col("item_id").isNotNull() & is_unknown
+
+
+def folded(column: str | SparkColumn) -> SparkColumn:
+    """An id without what only differs in writing: case, and how much space stands between its parts."""
+    return F.lower(F.regexp_replace(column, r"\s+", " "))
+
+
+def _written(value: SparkColumn, kind: DataType, column: Column, settings: Settings) -> SparkColumn:
+    """A value as it was written, null when empty; of texts, without the space around them."""
+    if not isinstance(kind, StringType):
+        return value
+    text = F.nullif(F.trim(value, F.lit(SPACES)), F.lit(""))
+    return folded(text) if settings.clean.ids == "merge" and column.name in MERGED else text
+
+
+def _kind(frame: DataFrame, column: Column) -> DataType:
+    return frame.schema[column.name].dataType
+
+
+def _typed(value: SparkColumn, kind: DataType, column: Column, settings: Settings) -> SparkColumn:
+    """A written value as the contract's type, null when it cannot be read; a missing one takes the default."""
     match column.data_type:
         case "varchar":
-            value = text
+            read = _words(_text(value, kind), column, settings)
         case "integer" | "bigint":
-            number = text.try_cast("decimal(38,6)")
-            value = F.when(number == F.floor(number), number.try_cast(NUMBER_BITS[column.data_type]))
+            read = _whole(value, kind, NUMBER_BITS[column.data_type])
         case "boolean":
-            word = F.lower(text)
-            value = F.when(word.isin("true", "t", "yes", "y", "1"), True).when(
-                word.isin("false", "f", "no", "n", "0"), False
-            )
+            read = value if isinstance(kind, BooleanType) else _truth(F.lower(_text(value, kind)))
         case "timestamp":
-            value = _utc(text, timezone)
+            read = _moment(value, kind, settings)
         case _:
             raise contracts.UnknownConstraint(f"{column.name}: cleaning cannot read the type {column.data_type!r}.")
-    return value if column.default is None else F.when(text.isNull(), F.lit(column.default)).otherwise(value)
+    return read if column.default is None else F.when(value.isNull(), F.lit(column.default)).otherwise(read)
 
 
-def reject(rule: str, is_broken: SparkColumn) -> Transform:
-    """Name the rule on rows that break it, unless an earlier one did."""
-    return lambda frame: frame.withColumn("rule", F.coalesce("rule", F.when(is_broken, rule)))
-
-
-def translate_event_types(words: dict[str, str]) -> Transform:
+def _words(text: SparkColumn, column: Column, settings: Settings) -> SparkColumn:
     """The shop's own words for what users do, in ours; case does not matter."""
-    pairs = {word.lower(): meaning for word, meaning in words.items()}
-
-    def transform(frame: DataFrame) -> DataFrame:
-        word = F.lower("event_type")
-        chosen = reduce(
-            lambda other, pair: other.when(word == pair[0], pair[1]), pairs.items(), F.when(F.lit(False), "")
-        )
-        return frame.withColumn("event_type", chosen.otherwise(word))
-
-    return transform
+    if column.name != "event_type":
+        return text
+    word = chosen = F.lower(text)
+    for told, meaning in settings.event_types.items():
+        chosen = F.when(word == told.lower(), F.lit(meaning)).otherwise(chosen)
+    return chosen
 
 
-def need_item(frame: DataFrame) -> DataFrame:
-    """Every event but a search is about an item."""
-    return frame.transform(reject("missing_item_id", (F.col("event_type") != "search") & F.col("item_id").isNull()))
+def _text(value: SparkColumn, kind: DataType) -> SparkColumn:
+    """Typed Parquet columns as a shop would have written them; a float that is whole loses its point."""
+    if isinstance(kind, DoubleType | FloatType):
+        return F.when(value == F.floor(value), F.floor(value).cast("string")).otherwise(value.cast("string"))
+    return value if isinstance(kind, StringType) else value.cast("string")
 
 
-def need_query(frame: DataFrame) -> DataFrame:
-    """A search without words says nothing."""
-    return frame.transform(reject("missing_query", (F.col("event_type") == "search") & F.col("query").isNull()))
+def _whole(value: SparkColumn, kind: DataType, bits: str) -> SparkColumn:
+    """Whole numbers, also those written as `2.0` or `2e3`."""
+    if isinstance(kind, IntegralType):
+        return value.try_cast(bits)
+    number = value if isinstance(kind, DoubleType | FloatType) else value.try_cast("decimal(38,6)")
+    slow = F.when(number == F.floor(number), number.try_cast(bits))
+    return slow if isinstance(kind, DoubleType | FloatType) else F.coalesce(value.try_cast(bits), slow)
 
 
-def not_from_the_future(timezone: str) -> Transform:
-    """Nothing happened after the end of the day on which it arrived."""
-    day_end = F.to_utc_timestamp(F.date_add("arrival_date", 1).cast("timestamp"), timezone).cast("timestamp_ntz")
-    return reject("time_in_future", F.col("occurred_at") >= day_end)
+def _truth(word: SparkColumn) -> SparkColumn:
+    return F.when(word.isin("true", "t", "yes", "y", "1"), True).when(word.isin("false", "f", "no", "n", "0"), False)
 
 
-def not_before_opening(settings: Settings) -> Transform:
-    """Nothing happened before the shop existed."""
-    return reject("before_shop_opened", F.col("occurred_at") < F.lit(settings.shop.opened_on).cast("timestamp_ntz"))
+def _moment(value: SparkColumn, kind: DataType, settings: Settings) -> SparkColumn:
+    """UTC without a zone, from ISO 8601 or from seconds since 1970; what has no zone is the shop's local time."""
+    zone, per_second = settings.shop.timezone, UNIT[settings.clean.epoch_unit]
+    if isinstance(kind, TimestampType):
+        return value.cast("timestamp_ntz")
+    if isinstance(kind, TimestampNTZType):
+        return _from_local(value.cast("timestamp"), zone)
+    if isinstance(kind, IntegralType | DoubleType):
+        return _since_1970(value.cast("double") / per_second)
+    if not isinstance(kind, StringType):
+        return F.lit(None).cast("timestamp_ntz")
+    looks_right = (F.length(value) >= 16) & (F.substring(value, 5, 1) == "-") & (F.substring(value, 14, 1) == ":")
+    has_zone = F.endswith(value, F.lit("Z")) | value.rlike(r"[+-]\d{2}:?\d{2}$")
+    moment = value.try_cast("timestamp")
+    told = F.when(has_zone, moment.cast("timestamp_ntz")).otherwise(_from_local(moment, zone))
+    is_number = value.rlike(r"^\d{9,19}(\.\d+)?$")
+    return F.when(looks_right, told).when(is_number, _since_1970(value.try_cast("double") / per_second))
 
 
-def know_item(first_seen: DataFrame) -> Transform:
-    """The item stands in a catalogue that had arrived by then; `first_seen` has item_id and first_arrival."""
-
-    def transform(frame: DataFrame) -> DataFrame:
-        joined = frame.join(F.broadcast(first_seen), "item_id", "left")
-        is_unknown = F.col("first_arrival").isNull() | (F.col("first_arrival") > F.col("arrival_date"))
-        return joined.transform(reject("unknown_item", F.col("item_id").isNotNull() & is_unknown)).drop("first_arrival")
-
-    return transform
+def _since_1970(seconds: SparkColumn) -> SparkColumn:
+    """What lies beyond the calendar stays at its end, where the rules find it in the future."""
+    inside = F.when(F.isnan(seconds), None).otherwise(F.greatest(F.least(seconds, F.lit(LAST_SECOND)), F.lit(0)))
+    return F.timestamp_micros((inside * 1_000_000).cast("bigint")).cast("timestamp_ntz")
 
 
-def identify(frame: DataFrame) -> DataFrame:
-    """An event without an id is identified by all that it says."""
-    said = [name for name in contracts.raw_tables()["events"].names if name not in ("event_id", "arrival_date")]
-    content = F.concat_ws("\x1f", *[F.coalesce(F.col(name).cast("string"), F.lit("\x00")) for name in said])
-    return frame.withColumn("event_id", F.coalesce("event_id", F.sha2(content, 256)))
+def _from_local(moment: SparkColumn, timezone: str) -> SparkColumn:
+    return (moment if timezone == "UTC" else F.to_utc_timestamp(moment, timezone)).cast("timestamp_ntz")
 
 
-def keep_first(keys: list[str]) -> Transform:
-    """Of true rows with the same key, the one that arrived first stays; ties go by content, never by reading order."""
-    is_true = F.col("rule").isNull()
-    same = Window.partitionBy(*keys, is_true).orderBy("arrival_date", F.xxhash64("original"), "original", "file")
-
-    def transform(frame: DataFrame) -> DataFrame:
-        numbered = frame.withColumn("_copy", F.row_number().over(same))
-        return numbered.transform(reject("duplicate", F.col("_copy") > 1)).drop("_copy")
-
-    return transform
+def _day_end(timezone: str) -> SparkColumn:
+    return F.to_utc_timestamp(F.date_add("arrival_date", 1).cast("timestamp"), timezone).cast("timestamp_ntz")
 
 
-def keep_unseen(seen: DataFrame) -> Transform:
-    """An event that an earlier day brought is not counted again; `seen` has event_id."""
-
-    def transform(frame: DataFrame) -> DataFrame:
-        flagged = frame.join(seen.select("event_id").withColumn("_seen", F.lit(True)), "event_id", "left")
-        return flagged.transform(reject("duplicate", F.col("_seen"))).drop("_seen")
-
-    return transform
-
-
-def _utc(text: SparkColumn, timezone: str) -> SparkColumn:
-    """ISO 8601 in UTC without a zone; a text without a zone is the shop's local time."""
-    looks_right = text.rlike(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
-    has_zone = text.rlike(r"(Z|[+-]\d{2}:?\d{2})$")
-    moment = text.try_cast("timestamp")
-    return F.when(looks_right, F.when(has_zone, moment).otherwise(F.to_utc_timestamp(moment, timezone))).cast(
-        "timestamp_ntz"
-    )
+def _seconds(moment: SparkColumn) -> SparkColumn:
+    return F.unix_micros(moment.cast("timestamp")) / 1e6
 
 
 def _in_range(value: SparkColumn, column: Column) -> SparkColumn:

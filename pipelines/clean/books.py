@@ -1,0 +1,200 @@
+"""The books of cleaning: each delivered row accounted for by file and rule, and each rejected one kept as it came."""
+
+import datetime as dt
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.clean.lake import VERDICTS, Partition
+from pipelines.errors import BadInput
+from pipelines.raw import RawFile
+from pipelines.raw.records import originals
+from pipelines.run import Run, write_json
+
+NOT_WRONG = ("accepted", "duplicate", "repeated_file")  # what says nothing against a delivery
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many rows and lines cleaning read from one file."""
+
+    file: RawFile
+    count_rows: int
+
+
+def close(
+    run: Run, partition: Partition, written: Path, counted: Sequence[Counted], repeated: Mapping[str, int]
+) -> list[dict]:
+    """Finish what Spark wrote of one day: one file for each verdict and bucket, originals beside rejected rows, and
+    the books, which it returns.
+
+    `repeated` are the rows of each file that another one repeats. Raises BadInput when a file's rows are not all
+    accounted for.
+    """
+    written.mkdir(exist_ok=True)
+    for verdict in VERDICTS:
+        _rename(written / f"verdict={verdict}")
+    with duckdb.connect(config={"threads": 1}) as connection:
+        if rejected := sorted((written / "verdict=rejected").glob("*.parquet")):
+            _quote(run, partition, rejected, connection)
+        books = [record for verdict in VERDICTS for record in _count(written / f"verdict={verdict}", connection)]
+        _balance(partition, books, counted)
+        books += _repeats(partition, repeated)
+        write_json(written / "files.json", [_receipt(one) for one in counted])
+        write_json(written / "profile.json", _profile(run, partition, written, books, connection))
+        write_json(written / "books.json", books)
+    return books
+
+
+def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share: float) -> None:
+    """Stop when so much is rejected that the files, not the rows, must be wrong."""
+    rejected: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for record in books:
+        if record["rule"] not in NOT_WRONG:
+            rejected[record["rule"]] += record["count_rows"]
+            examples.setdefault(record["rule"], record["example"])
+    total = sum(record["count_rows"] for record in books)
+    if not total or rejected.total() / total <= max_share:
+        return
+    (rule, count), days = rejected.most_common(1)[0], [partition.day for partition in pending]
+    raise BadInput(
+        f"{pending[0].table}: {rejected.total()} of {total} rows of {_span(days)} would be rejected, most ({count}) by "
+        f"the rule {rule}, for example {examples[rule]}. Correct the files or the mapping in nightshelf.toml; if this is "
+        f"right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
+    )
+
+
+def _rename(folder: Path) -> None:
+    """Files by their bucket, not by what Spark happened to call them."""
+    for bucket in sorted(folder.glob("bucket=*")):
+        for number, path in enumerate(sorted(bucket.glob("*.parquet"))):
+            path.rename(folder / f"{bucket.name.partition('=')[2]:0>4}-{number}.parquet")
+        shutil.rmtree(bucket)
+
+
+def _quote(run: Run, partition: Partition, paths: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> None:
+    """Put the text of each rejected row, as it stands in its file, beside it."""
+    files = {file.path: file for file in partition.files}
+    for path in paths:
+        rows = pq.read_table(path)
+        places: dict[str, dict[int, int]] = {}
+        keys = list(zip(*(rows[name].to_pylist() for name in ("file", "line", "count_lines")), strict=True))
+        for file, line, count in keys:
+            places.setdefault(file, {})[line] = count
+        texts = {f: originals(files[f], run.home, lines, run.settings.clean) for f, lines in places.items()}
+        original = pa.array([texts[file][line] for file, line, _ in keys], pa.string())
+        quoted = rows.drop_columns(["count_lines"]).append_column("original", original)
+        named = quoted.append_column("run_id", pa.array([run.run_id] * len(rows), pa.string()))
+        pq.write_table(named, path, compression="zstd")
+
+
+def _count(folder: Path, connection: duckdb.DuckDBPyConnection) -> list[dict]:
+    if not any(folder.glob("*.parquet")):
+        return []
+    is_rejected = folder.name == "verdict=rejected"
+    rule, example = ("rule", "min(original)") if is_rejected else ("'accepted'", "null")
+    rows = connection.execute(
+        f"select file, {rule} as rule, count(*), {example} from read_parquet(?, hive_partitioning = false)"
+        " group by all order by all",
+        [f"{folder}/*.parquet"],
+    ).fetchall()
+    return [{"file": f, "rule": rule, "count_rows": n, "example": example} for f, rule, n, example in rows]
+
+
+def _balance(partition: Partition, books: Sequence[dict], counted: Sequence[Counted]) -> None:
+    accounted: Counter[str] = Counter()
+    for record in books:
+        accounted[record["file"]] += record["count_rows"]
+    wrong = [one for one in counted if accounted[one.file.path] != one.count_rows]
+    if wrong:
+        told = ", ".join(f"{one.file.path} holds {one.count_rows}, {accounted[one.file.path]} counted" for one in wrong)
+        raise BadInput(
+            f"{partition.table}: rows of {partition.day} are not accounted for: {told}. Clean the day again."
+        )
+
+
+def _repeats(partition: Partition, rows: Mapping[str, int]) -> list[dict]:
+    return [
+        {"file": path, "rule": "repeated_file", "count_rows": rows[first], "example": f"the same bytes as {first}"}
+        for path, first in sorted(partition.repeats.items())
+        if rows[first]
+    ]
+
+
+def _receipt(one: Counted) -> dict:
+    return {
+        "file": one.file.path,
+        "sha256": one.file.sha256,
+        "count_lines": one.file.count_lines,
+        "count_rows": one.count_rows,
+    }
+
+
+def _profile(
+    run: Run, partition: Partition, written: Path, books: Sequence[dict], connection: duckdb.DuckDBPyConnection
+) -> dict:
+    """What the day looked like, for those who compare days."""
+    rejected: Counter[str] = Counter()
+    for record in books:
+        rejected[record["rule"]] += record["count_rows"]
+    accepted = rejected.pop("accepted", 0)
+    told: dict = {"count_rows": accepted + rejected.total(), "accepted": accepted, "rejected": dict(rejected)}
+    view = _view(connection, "accepted", written)
+    told |= _accepted_profile(connection, partition.table, run.settings.shop.timezone) if view else {}
+    if partition.table == "events" and _view(connection, "rejected", written):
+        told["too_late"] = _too_late(connection, run.settings.shop.timezone)
+    return told
+
+
+def _view(connection: duckdb.DuckDBPyConnection, verdict: str, written: Path) -> bool:
+    folder = written / f"verdict={verdict}"
+    if not any(folder.glob("*.parquet")):
+        return False
+    quoted = str(folder).replace("'", "''")
+    rows = f"read_parquet('{quoted}/*.parquet', hive_partitioning = false)"
+    connection.execute(f"create or replace view {verdict} as select * from {rows}")
+    return True
+
+
+def _accepted_profile(connection: duckdb.DuckDBPyConnection, table: str, timezone: str) -> dict:
+    names = [row[0] for row in connection.execute("describe accepted").fetchall()]
+    counts = ", ".join(f'count(*) - count("{name}")' for name in names)
+    nulls = connection.execute(f"select {counts} from accepted").fetchone() or ()
+    told: dict = {"nulls": dict(zip(names, nulls, strict=True))}
+    for name in ("item", "user"):
+        if f"{name}_id" in names:
+            told[f"count_{name}s"] = _one(connection, f"select count(distinct {name}_id) from accepted")
+    if table == "events":
+        told["event_types"] = _counts(connection, "event_type")
+        told["lags"] = _counts(connection, f"datediff('day', {_event_date(timezone)}, arrived_on)::varchar")
+        told["last_occurred_at"] = _one(connection, "select max(occurred_at)::varchar from accepted")
+    return told
+
+
+def _too_late(connection: duckdb.DuckDBPyConnection, timezone: str) -> dict[str, int]:
+    return _counts(connection, f"({_event_date(timezone)})::varchar", "rejected where rule = 'too_late'")
+
+
+def _event_date(timezone: str) -> str:
+    return f"(occurred_at at time zone 'UTC' at time zone '{timezone}')::date"
+
+
+def _counts(connection: duckdb.DuckDBPyConnection, value: str, rows: str = "accepted") -> dict[str, int]:
+    return dict(connection.execute(f"select {value}, count(*) from {rows} group by 1 order by 1").fetchall())
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str):
+    row = connection.execute(query).fetchone()
+    return row and row[0]
+
+
+def _span(days: Sequence[dt.date]) -> str:
+    return f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
