@@ -14,7 +14,8 @@ from pipelines import java
 from pipelines.errors import NightshelfError
 from pipelines.run import Run
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 SLICES_PER_CORE = 4
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
@@ -64,10 +65,12 @@ def each(spark: SparkSession, function: Callable[[T], R], values: Iterable[T]) -
         return []
     slices = min(len(todo), SLICES_PER_CORE * spark.sparkContext.defaultParallelism)
     done = spark.sparkContext.parallelize(todo, slices).map(attempt).collect()
+    results: list[R] = []
     for result in done:
         if isinstance(result, NightshelfError):
             raise result
-    return done
+        results.append(result)
+    return results
 
 
 def _stop(spark: SparkSession) -> None:

@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from pipelines import contracts, raw, spark
 from pipelines.clean import books, duplicates, lake, landing, reading, rules
 from pipelines.clean.books import Counted
-from pipelines.clean.landing import Landed
 from pipelines.clean.lake import Partition
+from pipelines.clean.landing import Landed
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.raw import RawFile
 from pipelines.run import Run, stage, write_json

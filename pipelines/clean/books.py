@@ -1,7 +1,6 @@
 """The books of cleaning: each delivered row accounted for by file and rule, and each rejected one kept as it came."""
 
 import datetime as dt
-import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -67,8 +66,8 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
     (rule, count), days = rejected.most_common(1)[0], [partition.day for partition in pending]
     raise BadInput(
         f"{pending[0].table}: {rejected.total()} of {total} rows of {_span(days)} would be rejected, most ({count}) by "
-        f"the rule {rule}, for example {examples[rule]}. Correct the files or the mapping in nightshelf.toml; if this is "
-        f"right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
+        f"the rule {rule}, for example {examples[rule]}. Correct the files or the mapping in nightshelf.toml; if this "
+        f"is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
     )
 
 

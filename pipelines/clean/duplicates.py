@@ -23,7 +23,7 @@ def find(
         return None
     suspects = rows.where(F.col("rule").isNull()).join(keys, "row_key", "left_semi")
     content = [name for name in rows.columns if name not in ("file", "file_number", "line", "count_lines", "problem")]
-    order = ["arrival_date", F.xxhash64(*content), "file", "line"]
+    order = [F.col("arrival_date"), F.xxhash64(*content), F.col("file"), F.col("line")]
     ranked = suspects.withColumn("_copy", F.row_number().over(Window.partitionBy(*identity).orderBy(*order)))
     if seen:
         before = session.read.parquet(*seen).join(keys, "row_key", "left_semi").select(*identity).distinct()

@@ -56,7 +56,8 @@ def plan(run: Run, files: Iterable[RawFile]) -> dict[str, list[Partition]]:
         by_day[file.table, file.day].append(file)
     planned: dict[str, list[Partition]] = {}
     for name in contracts.raw_tables():
-        key, planned[name], known = _rules_key(run, name), [], {}
+        key, planned[name] = _rules_key(run, name), []
+        known: dict[str, str] = {}
         for table, day in sorted(k for k in by_day if k[0] == name):
             known = known if name == "events" else {}  # a catalogue may come back to what it was; an event may not
             fresh, repeats = _by_content(by_day[table, day], known)
