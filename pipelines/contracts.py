@@ -11,6 +11,7 @@ import yaml
 DBT = Path(__file__).resolve().parents[1] / "dbt"
 TYPES = {"varchar", "integer", "bigint", "double", "boolean", "date", "timestamp"}
 LAYERS = ("staging", "marts", "serving")
+NAMED_BY = {"item_id": "items", "user_id": "users"}  # ids that people type, and the raw table that names them
 
 
 class UnknownConstraint(ValueError):

@@ -10,15 +10,29 @@ from pipelines.reasons import REASONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MADE = "<!-- Written by `make docs` from the dbt property files and the settings; change those, not this page. -->\n"
-OWN_RULES = {
-    "unparsable_row": "The line could not be split into fields.",
+FILE_RULES = {
+    "unparsable_row": "The line could not be split into fields, or is no JSON object.",
+    "invalid_encoding": "The row has bytes that are no text in the file's encoding.",
+    "nul_byte": "The row contains a NUL.",
+    "oversized_row": "The row is longer than `clean.max_row_kb`.",
+}
+EVENT_RULES = {
     "missing_item_id": "An event that is no search names no item.",
     "missing_query": "A search has no words.",
+    "time_unit_mixup": "The time lies outside the shop's life, and inside it if its seconds were milliseconds, say.",
     "time_in_future": "The event happened after the end of the day on which it arrived.",
     "before_shop_opened": "The event happened before `shop.opened_on`.",
-    "unknown_item": 'No catalogue that had arrived by then names the item; `clean.unknown_items = "keep"` lets it in.',
-    "duplicate": "The event was there already, in this file or an earlier one; for items and users, twice on one day.",
 }
+TWIN = 'Written with other case or inner space than where `{}` named it first; only under `clean.ids = "reject"`.'
+HISTORY_RULES = {
+    "too_late": "The event arrived more than `clean.look_back_days` after it happened, not with the first delivery.",
+    "unknown_item": 'No catalogue that had arrived by then names the item; `clean.unknown_items = "keep"` lets it in.',
+}
+LAST_RULES = {
+    "duplicate": "The event was there already, in this file or an earlier one; for items and users, twice on one day.",
+    "repeated_file": "The file has the same bytes as another one, whatever its name; its rows count once.",
+}
+OWN_RULES = {**FILE_RULES, **EVENT_RULES, **HISTORY_RULES, **LAST_RULES}
 
 
 def pages() -> dict[Path, str]:
@@ -33,17 +47,24 @@ def write() -> None:
 
 def rejection_rules(table: Table) -> Iterator[tuple[str, str]]:
     """Every rule that can reject a row of a raw table, in the order in which they are tried, with what it means."""
-    yield "unparsable_row", OWN_RULES["unparsable_row"]
+    yield from FILE_RULES.items()
     for column in table.columns:
         if not column.is_filled:
             yield from _column_rules(column)
     if table.name == "events":
-        yield from ((rule, text) for rule, text in OWN_RULES.items() if rule not in ("unparsable_row", "duplicate"))
-    yield "duplicate", OWN_RULES["duplicate"]
+        yield from EVENT_RULES.items()
+    for name, owner in contracts.NAMED_BY.items():
+        if name in table.names:
+            yield f"{name}_twin", TWIN.format(owner)
+    if table.name == "events":
+        yield from HISTORY_RULES.items()
+    yield from LAST_RULES.items()
 
 
 def _column_rules(column: Column) -> Iterator[tuple[str, str]]:
-    if column.data_type != "varchar":
+    if column.data_type == "varchar":
+        yield f"oversized_{column.name}", f"`{column.name}` is longer than `clean.max_field_chars`."
+    else:
         yield f"unreadable_{column.name}", f"`{column.name}` is no {column.data_type}."
     if column.is_required:
         yield f"missing_{column.name}", f"`{column.name}` is empty."

@@ -2,10 +2,13 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+
+from pipelines import spark
 
 LAST_DAY = dt.date(2026, 3, 1)
 SMALL = {
@@ -43,6 +46,16 @@ def deliver(home: Path, table: str, day: str, rows: Iterable[object], name: str 
     path = folder / name
     path.write_text("".join(line + "\n" for line in lines))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_spark() -> Iterator[None]:
+    """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest."""
+    stop, spark._stop = spark._stop, lambda session: None
+    yield
+    spark._stop = stop
+    if session := SparkSession.getActiveSession():
+        stop(session)
 
 
 @pytest.fixture

@@ -52,10 +52,3 @@ def test_links_lead_somewhere(page: Path):
     """Each relative link names a file that exists."""
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-def test_rejection_rules_are_those_of_cleaning():
-    """The page names every rule that the cleaning code can give, and no other."""
-    source = (ROOT / "pipelines" / "clean" / "rules.py").read_text()
-    written = set(re.findall(r'reject\("(\w+)"', source)) | {"unparsable_row"}
-    assert written == set(reference.OWN_RULES)

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines import contracts, raw, spark
-from pipelines.clean import books, duplicates, lake, landing, reading, rules
+from pipelines.clean import books, duplicates, lake, landing, reading, rules, spellings
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
 from pipelines.clean.landing import Landed
@@ -93,6 +93,8 @@ def judged(
     table, settings = contracts.raw_tables()[name], run.settings
     frames = reading.read(session, landed, files, table, getattr(settings.columns, name))
     rows = reduce(DataFrame.unionByName, [rules.typed(frame, table, settings) for frame in frames])
+    if settings.clean.ids == "reject":
+        rows = spellings.judge(session, rows, name, planned)
     if name == "events":
         rows = identified(judge_events(session, run, rows, planned), settings.clean.event_key)
     identity = ["event_id"] if name == "events" else [*table.key, "arrival_date"]

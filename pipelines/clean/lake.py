@@ -48,8 +48,8 @@ class Partition:
 def plan(run: Run, files: Iterable[RawFile]) -> dict[str, list[Partition]]:
     """The partitions that the run reads, by table, oldest first.
 
-    A key contains the key of the day before (an event may repeat an earlier one) and, for events, of the catalogue, so
-    that a partition cleaned alone equals the same one cleaned with its whole past.
+    A key contains the key of the day before (an event may repeat an earlier one) and, for events, of the catalogue and
+    the profiles, so that a partition cleaned alone equals the same one cleaned with its whole past.
     """
     by_day: dict[tuple[str, dt.date], list[RawFile]] = defaultdict(list)
     for file in files:
@@ -61,10 +61,15 @@ def plan(run: Run, files: Iterable[RawFile]) -> dict[str, list[Partition]]:
         for table, day in sorted(k for k in by_day if k[0] == name):
             known = known if name == "events" else {}  # a catalogue may come back to what it was; an event may not
             fresh, repeats = _by_content(by_day[table, day], known)
-            catalogue = [p.key for p in planned["items"] if p.day <= day][-1:] if name == "events" else []
-            key = digest([key, catalogue, day, sorted(file.sha256 for file in by_day[table, day])])
+            told = [_key_by(planned[other], day) for other in planned if name == "events" and other != name]
+            key = digest([key, told, day, sorted(file.sha256 for file in by_day[table, day])])
             planned[name].append(Partition(name, day, key, fresh, repeats, run.lake))
     return planned
+
+
+def _key_by(partitions: Sequence[Partition], day: dt.date) -> str | None:
+    """Key of all that had arrived by then."""
+    return next((partition.key for partition in reversed(partitions) if partition.day <= day), None)
 
 
 def _by_content(files: Sequence[RawFile], known: dict[str, str]) -> tuple[tuple[RawFile, ...], dict[str, str]]:

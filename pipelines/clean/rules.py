@@ -30,7 +30,6 @@ NUMBER_BITS = {"integer": "int", "bigint": "bigint"}
 UNIT = {"s": 1, "ms": 1000, "us": 1_000_000}  # of times written as a number: how many make a second
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
 SPACES = " \t\r\n\x0b\x0c\u00a0\u2003\u3000\ufeff"  # around a value they are no part of it
-MERGED = ("user_id", "item_id")  # ids that people type
 
 
 def typed(frame: DataFrame, table: Table, settings: Settings) -> DataFrame:
@@ -41,7 +40,7 @@ def typed(frame: DataFrame, table: Table, settings: Settings) -> DataFrame:
     raw = {c.name: _written(F.col(c.name), frame.schema[c.name].dataType, c, settings) for c in columns}
     values = frame.select(
         *kept,
-        *[raw[c.name].alias(f"_{c.name}") for c in columns],
+        *[_comparable(raw[c.name], _kind(frame, c)).alias(f"_{c.name}") for c in columns],
         *[_typed(raw[c.name], _kind(frame, c), c, settings).alias(c.name) for c in columns],
     )
     broken = [rule for c in columns for rule in contract_rules(c, settings)]
@@ -126,7 +125,12 @@ def _written(value: SparkColumn, kind: DataType, column: Column, settings: Setti
     if not isinstance(kind, StringType):
         return value
     text = F.nullif(F.trim(value, F.lit(SPACES)), F.lit(""))
-    return folded(text) if settings.clean.ids == "merge" and column.name in MERGED else text
+    return folded(text) if settings.clean.ids == "merge" and column.name in contracts.NAMED_BY else text
+
+
+def _comparable(value: SparkColumn, kind: DataType) -> SparkColumn:
+    """Times as seconds since 1970, so that the rules may compare what was written with numbers."""
+    return _seconds(value) if isinstance(kind, TimestampType | TimestampNTZType) else value
 
 
 def _kind(frame: DataFrame, column: Column) -> DataType:
