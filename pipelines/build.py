@@ -72,11 +72,11 @@ def _variables(run: Run) -> dict[str, object]:
     return {
         "run_id": run.run_id,
         "day": run.day.isoformat(),
+        "holdout_cut": run.holdout_cut.isoformat(),
         "timezone": settings.shop.timezone,
         "weight_view": settings.weights.view,
         "weight_cart": settings.weights.cart,
         "weight_purchase": settings.weights.purchase,
-        "weight_returned": settings.weights.returned,
         "popularity_days": settings.fuse.popularity_days,
         "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,

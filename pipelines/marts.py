@@ -14,6 +14,7 @@ from pipelines.run import Run
 
 PAIR_ROUNDS = 3  # how often a basket is shuffled to draw neighbours from it
 LARGEST_BASKET = 100  # larger ones are stock orders or bots and say little about what belongs together
+NOTHING = 1e-12  # what rounding may leave of a weight that was undone in parts
 
 
 class Marts:
@@ -42,11 +43,11 @@ class Marts:
 
     @cached_property
     def positive(self) -> str:
-        """What counts as a success: purchases less returns, or views in a shop where nobody buys."""
+        """What counts as a success: purchases, or views in a shop where nobody buys."""
         has_purchases = self.connection.execute(
             "select coalesce(max(count_purchases), 0) > 0 from interactions"
         ).fetchone()
-        return "count_purchases - count_returns" if has_purchases and has_purchases[0] else "count_views + count_carts"
+        return "count_purchases" if has_purchases and has_purchases[0] else "count_views + count_carts"
 
     def known_items(self, until: dt.date) -> np.ndarray:
         """(I,) bool: in the catalogue by then."""
@@ -58,23 +59,22 @@ class Marts:
         return np.maximum((pd.Timestamp(until) - arrived).dt.days.to_numpy(), 0)
 
     def interactions(self, until: dt.date) -> sparse.csr_matrix:
-        """(U, I) event weights, halved every `weights.half_life_days`; what returns took back is not below zero."""
-        rows = self.frame("select user_id, item_id, event_date, weight from interactions where event_date <= ?", until)
+        """(U, I) event weights, halved every `weights.half_life_days`."""
+        rows = self._acts(until)
         rows["weight"] *= _decay(rows["event_date"], until, self.settings.weights.half_life_days)
         return self._matrix(rows, "weight")
 
     def habit(self, until: dt.date) -> sparse.csr_matrix:
         """(U, I) log(1 + purchases), each halved every `fuse.habit_half_life_days`."""
-        rows = self._positives("event_date <= ?", until)
+        rows = self._acts(until)
         rows["value"] *= _decay(rows["event_date"], until, self.settings.fuse.habit_half_life_days)
         matrix = self._matrix(rows, "value")
         matrix.data = np.log1p(matrix.data)
         return matrix
 
     def bought(self, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
-        """(U, I) 1 where the user bought the item up to `until` (and after `after`) and did not bring it all back."""
-        rows = self._positives("event_date <= ? and event_date > ?", until, after or dt.date.min)
-        matrix = self._matrix(rows, "value")
+        """(U, I) 1 where the user bought the item up to `until` (and after `after`) and had not brought it all back."""
+        matrix = self._matrix(self._acts(until, after), "value")
         matrix.data[:] = 1.0
         return matrix
 
@@ -83,7 +83,7 @@ class Marts:
         since = until - dt.timedelta(days=days) if days else dt.date.min
         rows = self.frame(
             "select item_id, sum(count_buyers) as buyers, sum(count_visitors) as visitors from item_days"
-            " where event_date <= ? and event_date > ? group by item_id",
+            " where known_date <= ? and event_date > ? group by item_id",
             until,
             since,
         )
@@ -118,7 +118,8 @@ class Marts:
     def item_pairs(self, until: dt.date, seed: int) -> np.ndarray:
         """(P, 2) items that share a basket: neighbours in random orders of it, so that a basket counts by its size."""
         rows = self.frame(
-            "select basket_id, item_id from baskets where basket_date <= ?"
+            "select basket_id, item_id from baskets"
+            " where basket_date <= $1 and (undone_date is null or undone_date > $1)"
             f" qualify count(*) over (partition by basket_id) between 2 and {LARGEST_BASKET}"
             " order by basket_id, item_id",
             until,
@@ -144,7 +145,8 @@ class Marts:
     def query_clicks(self, queries: Vocabulary, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
         """(Q, I) event weights that followed from a query, halved every `search.behaviour_half_life_days`."""
         rows = self.frame(
-            "select query, item_id, event_date, weight from query_clicks where event_date <= ? and event_date > ?",
+            "select query, item_id, event_date, sum(weight) as weight from query_clicks"
+            " where known_date <= ? and event_date > ? group by all order by all",
             until,
             after or dt.date.min,
         )
@@ -156,9 +158,14 @@ class Marts:
             (len(queries), len(self.items)),
         )
 
-    def _positives(self, condition: str, *values: object) -> pd.DataFrame:
-        query = f"select user_id, item_id, event_date, cast({self.positive} as double) as value from interactions"
-        return self.frame(f"{query} where {condition}", *values)
+    def _acts(self, until: dt.date, after: dt.date | None = None) -> pd.DataFrame:
+        """user_id, item_id, event_date, weight and value (successes) as they were known at the end of `until`."""
+        return self.frame(
+            f"select user_id, item_id, event_date, sum(weight) as weight, sum({self.positive})::double as value"
+            " from interactions where known_date <= ? and event_date > ? group by all order by all",
+            until,
+            after or dt.date.min,
+        )
 
     def _matrix(self, rows: pd.DataFrame, value: str) -> sparse.csr_matrix:
         shape = len(self.users), len(self.items)
@@ -166,11 +173,8 @@ class Marts:
 
     def _sequence(self, until: dt.date) -> pd.DataFrame:
         """Interactions as user, item, event_date, weight, value; by user, then day, then item."""
-        rows = self.frame(
-            f"select user_id, item_id, event_date, weight, {self.positive} as value from interactions"
-            " where event_date <= ? and weight > 0",
-            until,
-        )
+        rows = self._acts(until)
+        rows = rows[rows["weight"] > NOTHING]
         rows = rows.assign(user=self.users.positions(rows["user_id"]), item=self.items.positions(rows["item_id"]))
         rows = rows[(rows["item"] >= 0) & (rows["user"] >= 0)]
         return rows.sort_values(["user", "event_date", "item"], ignore_index=True)
@@ -207,7 +211,7 @@ def _sparse(rows: np.ndarray, columns: np.ndarray, values: pd.Series, shape: tup
     """Sums of values per cell, cells that are not positive left out; positions of -1 are unknown and left out."""
     known = (rows >= 0) & (columns >= 0)
     matrix = sparse.csr_matrix((values.to_numpy(dtype=float)[known], (rows[known], columns[known])), shape=shape)
-    matrix.data[matrix.data <= 1e-12] = 0.0
+    matrix.data[matrix.data <= NOTHING] = 0.0
     matrix.eliminate_zeros()
     matrix.sort_indices()
     return matrix

@@ -80,7 +80,6 @@ class Weights(Section):
     view: float = Field(1.0, ge=0, description="What one view says about taste.")
     cart: float = Field(3.0, ge=0, description="What one item put into the cart says.")
     purchase: float = Field(5.0, ge=0, description="What one purchase says.")
-    returned: float = Field(-5.0, le=0, description="What one return takes back.")
     half_life_days: float = Field(60.0, gt=0, description="Days after which an event counts half.")
 
 

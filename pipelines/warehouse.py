@@ -22,6 +22,12 @@ from pipelines.run import Run
 
 SERVING = "serving"
 UNHASHED = {"runs": "false", "metrics": "kind <> 'cost'"}  # what differs between two equal nights: times and costs
+RETURNS = {
+    "order": "matched_by_order",
+    "quantity": "matched_by_quantity",
+    "first_in": "matched_first_in",
+    None: "unmatched",
+}
 
 
 def current(home: Path) -> Path | None:
@@ -158,12 +164,25 @@ def write_metrics(run: Run, folder: Path) -> None:
             rows.append(
                 {"kind": "volume", "metric": f"{name}/{metric}_rows", "value": float(count["count_rows"].sum())}
             )
+    rows += [{"kind": "volume", "metric": f"returns/{name}", "value": float(n)} for name, n in returns(run).items()]
     for stage, figures in runs.costs(run).items():
         rows += [{"kind": "cost", "metric": f"cost/{stage}/{name}", "value": value} for name, value in figures.items()]
     columns = ["metric", "kind", "value", "low", "high"]
     pd.DataFrame(rows).reindex(columns=columns).assign(run_id=run.run_id).to_parquet(
         folder / "metrics.parquet", index=False
     )
+
+
+def returns(run: Run) -> dict[str, int]:
+    """How returns found their purchases: rows of `returned_purchases`, and pieces."""
+    query = "select matched_by, count(*), sum(quantity) from marts.returned_purchases group by matched_by"
+    with _reader(run) as connection:
+        counted = {matched_by: figures for matched_by, *figures in connection.execute(query).fetchall()}
+    return {
+        f"{name}{unit}": figure
+        for matched_by, name in RETURNS.items()
+        for unit, figure in zip(("", "_pieces"), counted.get(matched_by, (0, 0)), strict=True)
+    }
 
 
 @contextmanager

@@ -1,7 +1,17 @@
-{# Events about items, each with what it says about taste. #}
-with events as (
-    select * from {{ ref("stg_events") }}
-    where item_id is not null
+{# What people did with items, each act with what it says about taste; `undone_date` is the day on which the last piece
+   of a purchase had come back. #}
+with undone as (
+    select purchase_id as event_id, max(undone_date) as undone_date
+    from {{ ref("int_undone_purchases") }}
+    where is_whole
+    group by purchase_id
+),
+
+events as (
+    select events.*, undone.undone_date
+    from {{ ref("stg_events") }} as events
+    left join undone using (event_id)
+    where events.item_id is not null and events.event_type <> 'return'
 ),
 
 weighted as (
@@ -11,7 +21,6 @@ weighted as (
             when 'view' then {{ var("weight_view") }}
             when 'cart' then {{ var("weight_cart") }}
             when 'purchase' then {{ var("weight_purchase") }}
-            when 'return' then {{ var("weight_returned") }}
             else 0
         end as weight
     from events

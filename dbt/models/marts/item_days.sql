@@ -1,18 +1,54 @@
-{# Anonymous visitors count here: what sells is known without knowing to whom. #}
+{# Anonymous visitors count here: what sells is known without knowing to whom. A ledger, as `interactions` is. #}
 with events as (
     select * from {{ ref("int_item_events") }}
+),
+
+visitors as (
+    select
+        item_id,
+        event_date,
+        coalesce(user_id, session_id, order_id, event_id) as visitor,
+        count(*) filter (where event_type = 'view') as count_views,
+        {{ all_undone_date() }} as undone_date
+    from events
+    group by all
+),
+
+buyers as (
+    select
+        item_id,
+        event_date,
+        coalesce(user_id, order_id, session_id, event_id) as buyer,
+        {{ all_undone_date() }} as undone_date
+    from events
+    where event_type = 'purchase'
+    group by all
+),
+
+entries as (
+    select item_id, event_date, event_date as known_date, 1 as count_visitors, count_views, 0 as count_buyers
+    from visitors
+    union all
+    select item_id, event_date, undone_date, -1, 0, 0 from visitors
+    where undone_date is not null
+    union all
+    select item_id, event_date, event_date, 0, 0, 1 from buyers
+    union all
+    select item_id, event_date, undone_date, 0, 0, -1 from buyers
+    where undone_date is not null
 ),
 
 daily as (
     select
         item_id,
         event_date,
-        count(distinct coalesce(user_id, session_id, order_id, event_id)) as count_visitors,
-        count(*) filter (where event_type = 'view') as count_views,
-        count(distinct coalesce(user_id, order_id, session_id, event_id)) filter (where event_type = 'purchase') as count_buyers
-    from events
-    group by item_id, event_date
+        known_date,
+        cast(sum(count_visitors) as bigint) as count_visitors,
+        cast(sum(count_views) as bigint) as count_views,
+        cast(sum(count_buyers) as bigint) as count_buyers
+    from entries
+    group by item_id, event_date, known_date
 )
 
 select * from daily
-order by item_id, event_date
+order by item_id, event_date, known_date

@@ -1,6 +1,26 @@
+{# A ledger, as `interactions` is. #}
 with events as (
     select * from {{ ref("int_item_events") }}
     where query is not null
+),
+
+entries as (
+    select
+        query,
+        item_id,
+        event_date,
+        event_date as known_date,
+        weight,
+        case when event_type = 'view' then 1 else 0 end as count_views,
+        case when event_type = 'purchase' then 1 else 0 end as count_purchases
+    from events
+    union all
+    select query, item_id, event_date, undone_date, 0, 0, -1 from events
+    where undone_date is not null
+    union all
+    select events.query, events.item_id, events.event_date, undone.undone_date, -events.weight * undone.share, 0, 0
+    from events
+    inner join {{ ref("int_undone_purchases") }} as undone on events.event_id = undone.purchase_id
 ),
 
 daily as (
@@ -8,12 +28,13 @@ daily as (
         query,
         item_id,
         event_date,
+        known_date,
         cast(sum(weight) as double) as weight,
-        count(*) filter (where event_type = 'view') as count_views,
-        count(*) filter (where event_type = 'purchase') as count_purchases
-    from events
-    group by query, item_id, event_date
+        cast(sum(count_views) as bigint) as count_views,
+        cast(sum(count_purchases) as bigint) as count_purchases
+    from entries
+    group by query, item_id, event_date, known_date
 )
 
 select * from daily
-order by query, item_id, event_date
+order by query, item_id, event_date, known_date

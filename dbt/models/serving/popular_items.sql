@@ -3,6 +3,7 @@ with events as (
     select * from {{ ref("int_item_events") }}
     where
         event_type in ('view', 'purchase')
+        and undone_date is null
         and event_date > cast('{{ var("day") }}' as date) - {{ var("popularity_days") }}
 ),
 
