@@ -1,6 +1,7 @@
 """Open: decide the day once, look at the input, and write down all that decides the night."""
 
 import datetime as dt
+import json
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,9 @@ def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:
 def _write(opened: Run) -> Run:
     """Keep the first opening's time while nothing else differs: a finished night opened again stays finished."""
     opened.folder.mkdir(parents=True, exist_ok=True)
-    if (opened.folder / "run.json").exists():
+    record = opened.folder / "run.json"
+    # other code may have known other settings, so that its record cannot be loaded
+    if record.exists() and json.loads(record.read_text())["code_version"] == opened.code_version:
         before = Run.load(opened.run_id, opened.home)
         if before.fingerprint == opened.fingerprint:
             return before

@@ -1,6 +1,7 @@
 """A stage is whole or not there, is done once, and a run has one owner."""
 
 import datetime as dt
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_other_settings_do_a_stage_again(opened: Run):
 def test_opening_again_with_nothing_changed_is_the_same_run(opened: Run, shop: Path):
     """The time of the first opening stays, so that a finished night stays finished."""
     assert open_run(owner="airflow:test", day=opened.day, home=shop) == opened
+
+
+def test_a_run_of_other_code_is_opened_anew(opened: Run, shop: Path):
+    """Its settings may be none any more; the record is written again."""
+    record = opened.folder / "run.json"
+    old = json.loads(record.read_text()) | {"code_version": "0.0.1", "settings": {"weights": {"gone": 1}}}
+    record.write_text(json.dumps(old))
+    assert open_run(owner="airflow:test", day=opened.day, home=shop).fingerprint == opened.fingerprint
+    assert Run.load(opened.run_id, shop).settings == opened.settings
 
 
 def test_a_run_is_read_back_as_it_was_written(opened: Run, shop: Path):
