@@ -29,7 +29,7 @@ def version(price_cents: int, title: str = "Item 1") -> list[dict[str, object]]:
 
 def test_what_an_item_was_on_a_day(tmp_path: Path):
     """Before its first day nothing, then the version of the day; one that says the same again begins no new one."""
-    lay(tmp_path, "items", "2026-02-01", [*version(100), {"item_id": "i2", "title": "Item 2"}])
+    lay(tmp_path, "items", "2026-02-01", [*version(100), {"item_id": "i2", "title": "Item 1"}])
     lay(tmp_path, "items", "2026-02-05", version(100))
     lay(tmp_path, "items", "2026-02-10", version(150))
     run = built(tmp_path)
