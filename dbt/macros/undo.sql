@@ -2,8 +2,8 @@
    with rows of (purchase_id, return_id, quantity). #}
 
 {# Within `key` and in this `order`, the piece bought first comes back first. Pieces count on, as on a tape: purchases
-   cover one stretch of it after the other, so do returns, and stretches that overlap are one and the same pieces. What
-   comes back beyond all that was bought by then covers nothing. #}
+   cover one stretch of it after the other, so do returns; the tape is cut at the end of each, and every stretch belongs
+   to the purchase and the return that end next. What comes back beyond all that was bought by then covers nothing. #}
 {% macro first_in_first_out(rows, key, order) %}
     with counted as (
         select
@@ -14,29 +14,30 @@
         window past as (partition by {{ key }} order by {{ order }} rows between unbounded preceding and current row)
     ),
 
-    undone as (
-        select *, brought - greatest(0, max(brought - bought) over past) as undone
+    laid as (
+        select
+            *,
+            case
+                when is_return then brought - greatest(0, max(brought - bought) over past)
+                else bought
+            end as last_piece
         from counted
         window past as (partition by {{ key }} order by {{ order }} rows between unbounded preceding and current row)
     ),
 
-    returns as (
-        select *, lag(undone, 1, 0) over (partition by {{ key }} order by {{ order }}) as undone_before
-        from undone
+    stretches as (
+        select
+            first_value(case when not is_return then event_id end ignore nulls) over ahead as purchase_id,
+            first_value(case when is_return then event_id end ignore nulls) over ahead as return_id,
+            last_piece - lag(last_piece, 1, 0) over (partition by {{ key }} order by last_piece, {{ order }}) as quantity
+        from laid
+        window ahead as (
+            partition by {{ key }} order by last_piece, {{ order }} rows between current row and unbounded following
+        )
     )
 
-    select
-        purchases.event_id as purchase_id,
-        returns.event_id as return_id,
-        least(purchases.bought, returns.undone)
-        - greatest(purchases.bought - purchases.quantity, returns.undone_before) as quantity
-    from counted as purchases
-    inner join returns using ({{ key }})
-    where
-        not purchases.is_return
-        and returns.is_return
-        and purchases.bought - purchases.quantity < returns.undone
-        and returns.undone_before < purchases.bought
+    select * from stretches
+    where quantity > 0 and purchase_id is not null and return_id is not null
 {% endmacro %}
 
 {# A return undoes the latest purchase before it of exactly as many pieces. They nest as brackets do: a return closes
