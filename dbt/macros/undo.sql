@@ -45,16 +45,13 @@
 {% macro latest_of_equal_quantity(rows) %}
     {% set key = "user_id, item_id, quantity" %}
     {% set order = "occurred_at, is_return, event_id" %}
-    with balanced as (
-        select *, sum(case when is_return then -1 else 1 end) over past as balance
+    with nested as (
+        select
+            *,
+            sum(case when is_return then -1 else 1 end) over (
+                partition by {{ key }} order by {{ order }} rows between unbounded preceding and current row
+            ) + case when is_return then 1 else 0 end as depth
         from {{ rows }}
-        window past as (partition by {{ key }} order by {{ order }} rows between unbounded preceding and current row)
-    ),
-
-    nested as (
-        select *, balance - least(0, min(balance) over past) + case when is_return then 1 else 0 end as depth
-        from balanced
-        window past as (partition by {{ key }} order by {{ order }} rows between unbounded preceding and current row)
     ),
 
     paired as (
