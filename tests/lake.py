@@ -11,7 +11,6 @@ from pipelines import build, contracts, settings
 from pipelines.run import Run, write_json
 
 DAY = dt.date(2026, 3, 1)
-TYPES = {"varchar": "varchar", "integer": "integer", "bigint": "bigint", "boolean": "boolean", "timestamp": "timestamp"}
 
 
 def lay(home: Path, table: str, arrived_on: str, rows: Iterable[dict[str, object]]) -> Path:
@@ -20,7 +19,7 @@ def lay(home: Path, table: str, arrived_on: str, rows: Iterable[dict[str, object
     frame = pd.DataFrame([{c.name: row.get(c.name, c.default) for c in columns} for row in rows])  # noqa: F841
     folder = home / "lake" / table / f"arrival_date={arrived_on}" / "0123456789abcdef"
     (folder / "verdict=accepted").mkdir(parents=True)
-    typed = ", ".join(f"cast({c.name} as {TYPES[c.data_type]}) as {c.name}" for c in columns)
+    typed = ", ".join(f"cast({c.name} as {c.data_type}) as {c.name}" for c in columns)
     duckdb.sql(f"select {typed}, date '{arrived_on}' as arrived_on from frame").write_parquet(
         str(folder / "verdict=accepted" / "part.parquet")
     )
