@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -170,10 +171,16 @@ def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
 
 
 def _books_balance(run: Run) -> dict[str, Any]:
-    """Cleaning accounts for every row that was delivered, as accepted or by rule."""
-    books = json.loads(run.of("clean", "books.json").read_text())
-    accounted, delivered = sum(record["count_rows"] for record in books), warehouse.delivered_rows(run)
-    return _check("books_balance", accounted == delivered, f"{accounted} rows", f"{delivered} rows")
+    """Cleaning accounts for every row of every file that was delivered, as accepted or by rule."""
+    accounted: Counter[str] = Counter()
+    for record in json.loads(run.of("clean", "books.json").read_text()):
+        accounted[record["file"]] += record["count_rows"]
+    delivered = warehouse.delivered_rows(run)
+    wrong = [path for path, count in delivered.items() if count is None]
+    wrong += [one["file"] for one in warehouse.receipts(run) if accounted[one["file"]] != one["count_rows"]]
+    total = sum(filter(None, delivered.values()))
+    told = f"{accounted.total()} rows" + (f", not all of {', '.join(sorted(wrong)[:3])}" if wrong else "")
+    return _check("books_balance", not wrong and accounted.total() == total, told, f"{total} rows, file by file")
 
 
 def _users_served(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:

@@ -128,10 +128,28 @@ def connect(home: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(path), read_only=True)
 
 
-def delivered_rows(run: Run) -> int:
-    """Rows in the run's raw files, as they were counted when the files were first seen."""
-    inventory = map(RawFile.remembered, json.loads((run.lake / "inventory.json").read_text()).values())
-    return sum(file.count_rows for file in inventory if run.inputs.get(file.path) == file.sha256)
+def receipts(run: Run) -> list[dict]:
+    """What cleaning read from each file that counts: table, path, sha256, lines and rows. A partition keeps the paths
+    of the night that cleaned it, so that a file renamed since is known by its content only."""
+    partitions = json.loads(run.of("clean", "partitions.json").read_text())
+    return [
+        {"table_name": table, **one}
+        for table, folders in partitions.items()
+        for folder in folders
+        for one in json.loads((Path(folder) / "files.json").read_text())
+    ]
+
+
+def delivered_rows(run: Run) -> dict[str, int | None]:
+    """Rows of each raw file of the run, repeated ones included; None where no receipt tells of all its lines."""
+    inventory = [RawFile.remembered(one) for one in json.loads((run.lake / "inventory.json").read_text()).values()]
+    lines = {(file.table, file.sha256, file.count_lines) for file in inventory}
+    rows = {
+        (one["table_name"], one["sha256"]): one["count_rows"]
+        for one in receipts(run)
+        if (one["table_name"], one["sha256"], one["count_lines"]) in lines
+    }
+    return {path: rows.get((Path(path).parts[1], sha256)) for path, sha256 in run.inputs.items()}
 
 
 def write_runs(run: Run, folder: Path) -> None:
@@ -203,10 +221,14 @@ def _insert(
 
 
 def _rejected_rows(run: Run) -> str:
+    """The books, which are kept by file, by table, arrival day and rule."""
     table = contracts.tables(SERVING)["rejected_rows"]
     columns = ", ".join(f"{column.name}: '{column.data_type}'" for column in table.columns if column.name != "run_id")
     books = f"read_json('{_quoted(run.of('clean', 'books.json'))}', columns = {{{columns}}})"
-    return f"(select *, '{run.run_id}' as run_id from {books} where rule <> 'accepted')"
+    return (
+        "(select table_name, arrival_date, rule, sum(count_rows)::bigint as count_rows, min(example) as example,"
+        f" '{run.run_id}' as run_id from {books} where rule <> 'accepted' group by all)"
+    )
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, object]:

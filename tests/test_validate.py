@@ -1,5 +1,7 @@
 """The gate sees what breaks the contract: an empty table, a wrong row, a check that was not executed."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -71,3 +73,27 @@ def test_a_check_that_was_not_executed_is_an_error():
     declared = validate.expectations(serving["items"], {})
     with pytest.raises(validate.SuiteIncomplete, match="items: declared and executed checks differ"):
         validate._records("items", declared, [])
+
+
+def counted(tmp_path: Path, books: dict[str, int], lines: int = 3) -> bool:
+    """Whether the books of two files balance: `a.csv` brought two rows below its header, `b.csv` repeats it."""
+    folder, (a, b) = tmp_path / "lake" / "day", (f"raw/events/dt=2026-03-01/{name}.csv" for name in "ab")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = {"table": "events", "day": "2026-03-01", "columns": [], "sha256": "s", "count_lines": lines}
+    inventory = {name: file | {"path": name, "dialect": {"format": "csv"}} for name in (a, b)}
+    (tmp_path / "lake" / "inventory.json").write_text(json.dumps(inventory))
+    receipt = {"file": a, "sha256": "s", "count_lines": 3, "count_rows": 2}
+    (folder / "files.json").write_text(json.dumps([receipt]))
+    (tmp_path / "partitions.json").write_text(json.dumps({"events": [str(folder)]}))
+    records = [{"file": {"a": a, "b": b}[name], "count_rows": count} for name, count in books.items()]
+    (tmp_path / "books.json").write_text(json.dumps(records))
+    run = SimpleNamespace(lake=tmp_path / "lake", inputs={a: "s", b: "s"}, of=lambda stage, name: tmp_path / name)
+    return validate._books_balance(run)["is_ok"]
+
+
+def test_the_books_balance_file_by_file(tmp_path: Path):
+    """Every row of every file is accounted for: not too few, not in another file's place, and no line unread."""
+    assert counted(tmp_path, {"a": 2, "b": 2})
+    assert not counted(tmp_path, {"a": 2})
+    assert not counted(tmp_path, {"a": 1, "b": 3})
+    assert not counted(tmp_path, {"a": 2, "b": 2}, lines=4)
