@@ -58,9 +58,12 @@ def require_day(home: Path, day: dt.date) -> None:
 
 
 def problems(home: Path, settings: Settings, files: Iterable[raw.RawFile]) -> list[Problem]:
-    """Required columns that files lack, and mappings that lead nowhere; one per table, column and set of columns."""
+    """Required columns that files lack, and mappings that lead nowhere; one per table, column and set of columns.
+
+    A file without any readable row has no columns to judge: its lines are judged one by one.
+    """
     found: dict[tuple[str, str, tuple[str, ...]], Problem] = {}
-    for file in files:
+    for file in filter(lambda file: file.columns, files):
         table = contracts.raw_tables()[file.table]
         mapping = getattr(settings.columns, file.table)
         for name in _missing(table, mapping, file.columns):
@@ -128,7 +131,7 @@ def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Pr
         file.table,
         name,
         file.path,
-        f"column {source!r} is missing; the file has {', '.join(file.columns) or 'no columns'}.",
+        f"column {source!r} is missing; the file has {', '.join(file.columns)}.",
         f'Name it in nightshelf.toml: [columns.{file.table}] {name} = "{guess}".',
         next(iter(raw.first_rows(home, file, 1)), {}),
     )

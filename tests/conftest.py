@@ -40,10 +40,9 @@ def event(n: int, day: str = "2026-03-01", **changes: object) -> dict[str, objec
 
 def deliver(home: Path, table: str, day: str, rows: Iterable[object], name: str = "part.jsonl") -> Path:
     """Write raw rows; a row that is text is written as it stands."""
-    folder = home / "raw" / table / f"dt={day}"
-    folder.mkdir(parents=True, exist_ok=True)
+    path = home / "raw" / table / f"dt={day}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    path = folder / name
     path.write_text("".join(line + "\n" for line in lines))
     return path
 
