@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +15,7 @@ from pipelines.clean import books, duplicates, lake, landing, reading, rules, sp
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
 from pipelines.clean.landing import Landed
+from pipelines.contracts import Table
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.raw import RawFile
 from pipelines.run import Run, stage, write_json
@@ -55,17 +56,17 @@ def clean_table(session: SparkSession, run: Run, name: str, planned: Mapping[str
     pending = [partition for partition in planned[name] if not partition.is_clean]
     if not pending:
         return
-    partial = run.lake / f"{name}.{run.run_id}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "landed").mkdir(parents=True)
+    scratch = run.lake / f"{name}.{run.run_id}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / "landed").mkdir(parents=True)
     try:
         files = [file for partition in pending for file in partition.files]
-        landed = land(session, run, name, files, partial / "landed")
+        landed = land(session, run, name, files, scratch / "landed")
         counts = {file.path: one.count_rows for file, one in zip(files, landed, strict=True)}
-        write(judged(session, run, name, planned, landed, files, partial), pending, counts, partial / "days")
-        settle(session, run, pending, counts | _rows_before(planned[name], pending), partial / "days")
+        write(judged(session, run, name, planned, landed, files, scratch), pending, counts, scratch / "days")
+        settle(session, run, pending, counts | _rows_before(planned[name], pending), scratch / "days")
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def land(session: SparkSession, run: Run, name: str, files: Sequence[RawFile], folder: Path) -> list[Landed]:
@@ -90,22 +91,36 @@ def judged(
     scratch: Path,
 ) -> DataFrame:
     """Every landed row, typed, with the rule that it breaks or null, and `row_key`, a hash of what identifies it."""
-    table, settings = contracts.raw_tables()[name], run.settings
-    frames = reading.read(session, landed, files, table, getattr(settings.columns, name))
-    rows = reduce(DataFrame.unionByName, [rules.typed(frame, table, settings) for frame in frames])
-    if settings.clean.ids == "reject":
+    table, keep = contracts.raw_tables()[name], (lambda rows: rows)
+    rows = typed(session, run, name, landed, files)
+    if run.settings.clean.ids == "reject":
         rows = spellings.judge(session, rows, name, planned)
-    if name == "events":
-        rows = identified(judge_events(session, run, rows, planned), settings.clean.event_key)
-    identity = ["event_id"] if name == "events" else [*table.key, "arrival_date"]
-    rows = rows.withColumn("row_key", F.xxhash64(*identity))
-    before = [p for p in planned[name] if p.is_clean] if name == "events" else []
-    seen = [path for partition in before for path in partition.parquet("accepted")]
-    return duplicates.mark(rows, duplicates.find(session, rows, identity, seen, scratch))
+    judge = partial(judge_events, session, run, planned) if name == "events" else keep
+    seen = [path for p in planned[name] if p.is_clean for path in p.parquet("accepted")] if name == "events" else []
+    keys = duplicates.suspicious(session, rows.select("row_key"), seen, scratch)
+    if keys is None:
+        return judge(rows)
+    suspects = judge(rows.join(keys, "row_key", "left_semi"))
+    return duplicates.mark(judge(rows), duplicates.find(session, suspects, identity(table), seen, keys, scratch))
+
+
+def typed(session: SparkSession, run: Run, name: str, landed: Sequence[Landed], files: Sequence[RawFile]) -> DataFrame:
+    """Every landed row, typed, with the rule that it breaks by itself, and its `row_key`."""
+    table, settings = contracts.raw_tables()[name], run.settings
+    frames = []
+    for frame, has_all_ids in reading.read(session, landed, files, table, getattr(settings.columns, name)):
+        rows = rules.typed(frame, table, settings)
+        frames.append(rows if name != "events" or has_all_ids else identified(rows, settings.clean.event_key))
+    return reduce(DataFrame.unionByName, frames).withColumn("row_key", F.xxhash64(*identity(table)))
+
+
+def identity(table: Table) -> list[str]:
+    """What makes two rows the same: an event wherever it is delivered, an item or user once per day."""
+    return ["event_id"] if table.name == "events" else [*table.key, "arrival_date"]
 
 
 def judge_events(
-    session: SparkSession, run: Run, rows: DataFrame, planned: Mapping[str, Sequence[Partition]]
+    session: SparkSession, run: Run, planned: Mapping[str, Sequence[Partition]], rows: DataFrame
 ) -> DataFrame:
     """The rules that look beyond the row: when the shop's history begins, and what the catalogue knew by then."""
     late = rules.too_late(run.settings, planned["events"][0].day)

@@ -9,20 +9,37 @@ from pyspark.sql import functions as F
 BROADCAST_KEYS = 3_000_000  # keys up to which a set is sent to every executor instead of shuffled to them
 
 
+def suspicious(session: SparkSession, keys: DataFrame, seen: Sequence[str], scratch: Path) -> DataFrame | None:
+    """The values of `row_key`, a hash of the identity, that occur twice or in `seen`; None when there are none."""
+    counted = keys.groupBy("row_key").count()
+    if not seen:
+        return _settled(session, counted.where("count > 1").select("row_key"), scratch / "keys")
+    fresh = _settled(session, counted, scratch / "fresh")
+    if fresh is None:
+        return None
+    known = session.read.parquet(*seen).select("row_key").join(fresh.select("row_key"), "row_key", "left_semi")
+    twice = fresh.where("count > 1").select("row_key").union(known.distinct())
+    return _settled(session, twice.distinct(), scratch / "keys")
+
+
 def find(
-    session: SparkSession, rows: DataFrame, identity: Sequence[str], seen: Sequence[str], scratch: Path
+    session: SparkSession,
+    suspects: DataFrame,
+    identity: Sequence[str],
+    seen: Sequence[str],
+    keys: DataFrame,
+    scratch: Path,
 ) -> DataFrame | None:
     """(file_number, line) of true rows that are no first of their `identity`; None when there are none.
 
-    `rows` has `row_key`, a hash of the identity, and `rule`. `seen` are Parquet files of earlier rows with the same
-    columns: all that they say has been said. Of equal ones the first arrival stays, then the one whose content hashes
-    lowest, never the one that was read first.
+    `suspects` are the rows, judged, whose `row_key` is among `keys`. `seen` are Parquet files of earlier rows with the
+    same columns: all that they say has been said. Of equal ones the first arrival stays, then the one whose content
+    hashes lowest, never the one that was read first.
     """
-    keys = _suspicious(session, rows.select("row_key"), seen, scratch)
-    if keys is None:
-        return None
-    suspects = rows.where(F.col("rule").isNull()).join(keys, "row_key", "left_semi")
-    content = [name for name in rows.columns if name not in ("file", "file_number", "line", "count_lines", "problem")]
+    suspects = suspects.where(F.col("rule").isNull())
+    content = [
+        name for name in suspects.columns if name not in ("file", "file_number", "line", "count_lines", "problem")
+    ]
     order = [F.col("arrival_date"), F.xxhash64(*content), F.col("file"), F.col("line")]
     ranked = suspects.withColumn("_copy", F.row_number().over(Window.partitionBy(*identity).orderBy(*order)))
     if seen:
@@ -40,19 +57,6 @@ def mark(rows: DataFrame, copies: DataFrame | None) -> DataFrame:
         return rows
     marked = rows.join(copies.withColumn("_is_copy", F.lit(True)), ["file_number", "line"], "left")
     return marked.withColumn("rule", F.coalesce("rule", F.when(F.col("_is_copy"), "duplicate"))).drop("_is_copy")
-
-
-def _suspicious(session: SparkSession, keys: DataFrame, seen: Sequence[str], scratch: Path) -> DataFrame | None:
-    """Keys that occur twice, or occurred before."""
-    counted = keys.groupBy("row_key").count()
-    if not seen:
-        return _settled(session, counted.where("count > 1").select("row_key"), scratch / "keys")
-    fresh = _settled(session, counted, scratch / "fresh")
-    if fresh is None:
-        return None
-    known = session.read.parquet(*seen).select("row_key").join(fresh.select("row_key"), "row_key", "left_semi")
-    twice = fresh.where("count > 1").select("row_key").union(known.distinct())
-    return _settled(session, twice.distinct(), scratch / "keys")
 
 
 def _settled(session: SparkSession, rows: DataFrame, folder: Path) -> DataFrame | None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipelines.clean.rules import SPACES
 from pipelines.contracts import Table
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile, parquet
@@ -39,11 +40,13 @@ NATIVE = (  # column types of Parquet that Spark reads as they are
 
 @dataclass(frozen=True)
 class Landed:
-    """A landed file. `is_native`: `path` leads to the shop's own Parquet file, with the shop's columns and types."""
+    """A landed file. `has_all_ids`: each readable row has an `event_id`. `is_native`: `path` leads to the shop's own
+    Parquet file, with the shop's columns and types."""
 
     path: Path
     count_rows: int
     count_lines: int
+    has_all_ids: bool
     is_native: bool = False
 
 
@@ -107,6 +110,7 @@ def _write(tables: Iterable[tuple[pa.Table, int]], wanted: Wanted, target: Path)
     """Whole or not at all."""
     partial = target.with_name(f"{target.name}.partial")
     count_rows = count_lines = 0
+    has_all_ids = "event_id" in wanted.sources
     try:
         # Fields are mostly different: a dictionary costs more than it saves.
         with pq.ParquetWriter(
@@ -121,10 +125,11 @@ def _write(tables: Iterable[tuple[pa.Table, int]], wanted: Wanted, target: Path)
                 writer.write_table(rows)
                 count_rows += len(rows)
                 count_lines += (pc.sum(rows["count_lines"]).as_py() or 0) + other_lines
+                has_all_ids = has_all_ids and _has_all(rows.filter(pc.is_null(rows["problem"]))["event_id"])
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    return Landed(target, count_rows, count_lines)
+    return Landed(target, count_rows, count_lines, has_all_ids)
 
 
 class _Csv:
@@ -278,14 +283,28 @@ def _land_parquet(file: RawFile, path: Path, wanted: Wanted, limits: Clean, targ
     with parquet(path, file.dialect, limits.max_file_mb, target.parent) as opened:
         if not _is_native(opened, wanted):
             return _write(_parquet_tables(opened, wanted), wanted, target)
-        count_rows = opened.metadata.num_rows
+        count_rows, has_all_ids = opened.metadata.num_rows, _has_all_ids(opened, wanted)
     target.unlink(missing_ok=True)
     if file.dialect.compression:
         with target.open("wb") as unpacked_file:
             unpacked_file.writelines(unpacked(path, file.dialect.compression, limits.max_file_mb))
     else:
         target.symlink_to(path.resolve())
-    return Landed(target, count_rows, count_rows, is_native=True)
+    return Landed(target, count_rows, count_rows, has_all_ids, is_native=True)
+
+
+def _has_all_ids(file: pq.ParquetFile, wanted: Wanted) -> bool:
+    source = wanted.sources.get("event_id")
+    if source not in file.schema_arrow.names:
+        return False
+    return all(_has_all(batch.column(0)) for batch in file.iter_batches(columns=[source], use_threads=False))
+
+
+def _has_all(column: pa.Array | pa.ChunkedArray) -> bool:
+    """No value is missing or blank."""
+    if column.null_count or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return not column.null_count
+    return not pc.any(pc.equal(pc.utf8_trim(column, SPACES), "")).as_py()
 
 
 def _is_native(file: pq.ParquetFile, wanted: Wanted) -> bool:

@@ -15,21 +15,24 @@ from pipelines.raw import RawFile
 
 def read(
     spark: SparkSession, landed: Sequence[Landed], files: Sequence[RawFile], table: Table, mapping: Mapping[str, str]
-) -> list[DataFrame]:
-    """Frames with equal columns and, where Parquet files were delivered, different types: contract columns as they
-    were written, `line`, `count_lines`, `problem`, `file_number`, `file`, `arrival_date`.
+) -> list[tuple[DataFrame, bool]]:
+    """Frames, and whether all their events have ids. They have equal columns and, where Parquet files were delivered,
+    different types: contract columns as they were written, `line`, `count_lines`, `problem`, `file_number`, `file`,
+    `arrival_date`.
 
     A file's number is its place in `files` and its name in the landing folder, so that no name that a shop chose
     reaches Spark.
     """
     frames = []
-    if texts := [str(one.path) for one in landed if not one.is_native]:
-        frames.append(spark.read.parquet(*texts))
-    for paths in _by_schema(one.path for one in landed if one.is_native):
-        frames.append(_native(spark.read.parquet(*paths), table, mapping))
+    for has_all_ids in (True, False):
+        alike = [one for one in landed if one.has_all_ids == has_all_ids]
+        if texts := [str(one.path) for one in alike if not one.is_native]:
+            frames.append((spark.read.parquet(*texts), has_all_ids))
+        for paths in _by_schema(one.path for one in alike if one.is_native):
+            frames.append((_native(spark.read.parquet(*paths), table, mapping), has_all_ids))
     places = [(number, file.path, file.day) for number, file in enumerate(files)]
     known = F.broadcast(spark.createDataFrame(places, "file_number int, file string, arrival_date date"))
-    return [frame.join(known, "file_number") for frame in frames]
+    return [(frame.join(known, "file_number"), has_all_ids) for frame, has_all_ids in frames]
 
 
 def _by_schema(paths: Iterable[Path]) -> list[list[str]]:
