@@ -22,6 +22,7 @@ from pipelines.run import Run, stage, write_json
 
 BUCKET_ROWS = 4_000_000  # rows of an arrival day that are sorted into one file
 TASK_ROWS = 400_000  # rows that one task sorts at once
+MANY_VALUED = ("event_id", "session_id", "order_id", "line", "row_key")  # a dictionary of them is built and thrown away
 
 
 @stage
@@ -108,7 +109,7 @@ def typed(session: SparkSession, run: Run, name: str, landed: Sequence[Landed], 
     """Every landed row, typed, with the rule that it breaks by itself, and its `row_key`."""
     table, settings = contracts.raw_tables()[name], run.settings
     frames = []
-    for frame, has_all_ids in reading.read(session, landed, files, table, getattr(settings.columns, name)):
+    for frame, has_all_ids in reading.read(session, landed, files, table, settings):
         rows = rules.typed(frame, table, settings)
         frames.append(rows if name != "events" or has_all_ids else identified(rows, settings.clean.event_key))
     return reduce(DataFrame.unionByName, frames).withColumn("row_key", F.xxhash64(*identity(table)))
@@ -123,7 +124,7 @@ def judge_events(
     session: SparkSession, run: Run, planned: Mapping[str, Sequence[Partition]], rows: DataFrame
 ) -> DataFrame:
     """The rules that look beyond the row: when the shop's history begins, and what the catalogue knew by then."""
-    late = rules.too_late(run.settings, planned["events"][0].day)
+    late = rules.too_late(planned["events"][0].day)
     known = rows.join(F.broadcast(first_seen(session, planned["items"])), "item_id", "left")
     unknown = rules.unknown_item()
     broken = [
@@ -131,7 +132,7 @@ def judge_events(
         *([("unknown_item", unknown)] if run.settings.clean.unknown_items == "reject" else []),
     ]
     judged = known.withColumn("rule", rules.first_broken(F.col("rule"), broken))
-    return judged.withColumn("is_known_item", ~unknown).drop("known_on")
+    return judged.withColumn("is_known_item", ~unknown).drop("known_on", "day_end", "look_back_start")
 
 
 def first_seen(session: SparkSession, catalogue: Sequence[Partition]) -> DataFrame:
@@ -171,7 +172,8 @@ def write(rows: DataFrame, pending: Sequence[Partition], counts: Mapping[str, in
     place = ["arrival_date", "verdict", "bucket"]
     tasks = max(-(-sum(counts.values()) // TASK_ROWS), 1)
     ordered = placed.repartition(tasks, *place).sortWithinPartitions(*place, *table.key, "file", "line")
-    ordered.write.partitionBy(*place).parquet(str(target))
+    plain = {f"parquet.enable.dictionary#{name}": "false" for name in MANY_VALUED}
+    ordered.write.options(**plain).partitionBy(*place).parquet(str(target))
 
 
 def settle(

@@ -1,4 +1,4 @@
-"""Landing: one raw file, however it is written, as one Parquet file in which every field is text."""
+"""Landing: one raw file, however it is written, as one Parquet file in which every field is trimmed text."""
 
 import json
 import os
@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipelines.clean.rules import SPACES
 from pipelines.contracts import Table
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile, parquet
@@ -24,6 +23,7 @@ from pipelines.raw.stream import text, unpacked
 from pipelines.settings import Clean
 
 BATCH_ROWS = 1 << 16  # rows of a Parquet file that are held at once
+SPACES = " \t\r\n\x0b\x0c\u00a0\u2003\u3000\ufeff"  # around a value they are no part of it
 # Numbers that DuckDB's JSON reader, which keeps them as 64-bit values, would not give back digit for digit.
 LONG_NUMBER = r":\s*-?(\d{19,}|\d+\.\d+0\D|\d+\.\d{6,}|\d{10,}\.\d|[\d.]+[eE])"
 NATIVE = (  # column types of Parquet that Spark reads as they are
@@ -67,7 +67,8 @@ class Wanted:
         """Landed rows of the columns that there are; `count_lines` and `problem` for all rows or each."""
         n = len(line)
         marks = {"line": line, "count_lines": count_lines, "problem": problem, "file_number": self.number}
-        given = {**texts, **{name: value for name, value in marks.items() if value is not None}}
+        trimmed = {name: _trimmed(_column(text, pa.string(), n)) for name, text in texts.items()}
+        given = {**trimmed, **{name: value for name, value in marks.items() if value is not None}}
         columns = [_column(given.get(field.name), field.type, n) for field in self.schema]
         return pa.table(columns, schema=self.schema)
 
@@ -75,10 +76,11 @@ class Wanted:
 def land(
     file: RawFile, home: Path, table: Table, mapping: Mapping[str, str], limits: Clean, target: Path, number: int
 ) -> Landed:
-    """Write the rows of `file` to `target`: contract columns as text, verbatim, with `line` (the first one, from 1),
-    `count_lines`, `problem` (null for a row that could be read; else all its texts are null) and `file_number`.
+    """Write the rows of `file` to `target`: contract columns as text, without the space around it and null when nothing
+    is left, with `line` (the first one, from 1), `count_lines`, `problem` (null for a row that could be read; else all
+    its texts are null) and `file_number`.
 
-    An empty CSV field and a JSON null are null. Memory is bounded by the size of a block, whatever the file.
+    Memory is bounded by the size of a block, whatever the file.
     Raises BadInput for a file that is broken, or not the one that was counted.
     """
     names = [column.name for column in table.columns if not column.is_filled]
@@ -125,7 +127,7 @@ def _write(tables: Iterable[tuple[pa.Table, int]], wanted: Wanted, target: Path)
                 writer.write_table(rows)
                 count_rows += len(rows)
                 count_lines += (pc.sum(rows["count_lines"]).as_py() or 0) + other_lines
-                has_all_ids = has_all_ids and _has_all(rows.filter(pc.is_null(rows["problem"]))["event_id"])
+                has_all_ids = has_all_ids and not rows.filter(pc.is_null(rows["problem"]))["event_id"].null_count
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -297,25 +299,18 @@ def _has_all_ids(file: pq.ParquetFile, wanted: Wanted) -> bool:
     source = wanted.sources.get("event_id")
     if source not in file.schema_arrow.names:
         return False
-    return all(_has_all(batch.column(0)) for batch in file.iter_batches(columns=[source], use_threads=False))
-
-
-def _has_all(column: pa.Array | pa.ChunkedArray) -> bool:
-    """No value is missing or blank."""
-    if column.null_count or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return not column.null_count
-    return not pc.any(pc.equal(pc.utf8_trim(column, SPACES), "")).as_py()
+    return not any(batch.column(0).null_count for batch in file.iter_batches(columns=[source], use_threads=False))
 
 
 def _is_native(file: pq.ParquetFile, wanted: Wanted) -> bool:
-    """Whether all needed columns are of plain types, with names that stay apart without case, and clean text."""
+    """Whether Spark may read the file: plain types, names that stay apart without case, text that is clean."""
     names = file.schema_arrow.names
     needed = [name for name in names if name in wanted.sources.values()]
     kinds = [_plain(file.schema_arrow.field(n).type) for n, name in enumerate(names) if name in needed]
     if len({name.lower() for name in names}) < len(names) or not all(any(fits(k) for fits in NATIVE) for k in kinds):
         return False
     batches = file.iter_batches(columns=needed, use_threads=False)
-    return not any(any(_faults(column)) for batch in batches for column in batch)
+    return all(not any(_faults(column)) and _is_trimmed(column) for batch in batches for column in batch)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -359,6 +354,21 @@ def _faults(column: pa.Array) -> Iterator[tuple[int, str]]:
     except pa.ArrowInvalid:
         values = enumerate(data.to_pylist())
         yield from ((row, "invalid_encoding") for row, value in values if value is not None and not is_utf8(value))
+
+
+def _is_trimmed(column: pa.Array) -> bool:
+    """No text has space around it, or is empty."""
+    told = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if not (pa.types.is_string(told.type) or pa.types.is_large_string(told.type)):
+        return True
+    lengths = pc.binary_length(pc.utf8_trim(told, SPACES))
+    has_empty = pc.any(pc.equal(lengths, 0)).as_py()
+    return not has_empty and pc.sum(lengths) == pc.sum(pc.binary_length(told))
+
+
+def _trimmed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    trimmed = pc.utf8_trim(column, SPACES)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
 def _text(column: pa.Array) -> pa.Array:

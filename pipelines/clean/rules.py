@@ -29,7 +29,6 @@ Broken = tuple[str, SparkColumn]  # a rule's name, and when a row breaks it
 NUMBER_BITS = {"integer": "int", "bigint": "bigint"}
 UNIT = {"s": 1, "ms": 1000, "us": 1_000_000}  # of times written as a number: how many make a second
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
-SPACES = " \t\r\n\x0b\x0c\u00a0\u2003\u3000\ufeff"  # around a value they are no part of it
 
 
 def typed(frame: DataFrame, table: Table, settings: Settings) -> DataFrame:
@@ -74,13 +73,13 @@ def event_rules(settings: Settings) -> Iterator[Broken]:
     yield "missing_item_id", ~is_search & F.col("item_id").isNull()
     yield "missing_query", is_search & F.col("query").isNull()
     yield "time_unit_mixup", time_unit_mixup(settings)
-    yield "time_in_future", time_in_future(settings.shop.timezone)
+    yield "time_in_future", time_in_future()
     yield "before_shop_opened", before_shop_opened(settings.shop.opened_on)
 
 
-def time_in_future(timezone: str) -> SparkColumn:
+def time_in_future() -> SparkColumn:
     """Nothing happened after the end of the day on which it arrived."""
-    return F.col("occurred_at") >= _day_end(timezone)
+    return F.col("occurred_at") >= F.col("day_end")
 
 
 def before_shop_opened(opened_on: dt.date) -> SparkColumn:
@@ -93,19 +92,17 @@ def time_unit_mixup(settings: Settings) -> SparkColumn:
     opened, number = F.lit(settings.shop.opened_on).cast("timestamp_ntz"), F.col("_occurred_at")
     told = number.try_cast("double") / UNIT[settings.clean.epoch_unit]
     seconds = F.coalesce(told, _seconds(F.col("occurred_at")))
-    begin, end = _seconds(opened), _seconds(_day_end(settings.shop.timezone))
+    begin, end = _seconds(opened), _seconds(F.col("day_end"))
     fits = F.lit(False)
     for factor in (1e-3, 1e3, 1e-6, 1e6):
         fits = fits | (seconds * factor).between(begin, end)
-    is_outside = before_shop_opened(settings.shop.opened_on) | time_in_future(settings.shop.timezone)
+    is_outside = before_shop_opened(settings.shop.opened_on) | time_in_future()
     return is_outside & fits
 
 
-def too_late(settings: Settings, first_arrival: dt.date) -> SparkColumn:
+def too_late(first_arrival: dt.date) -> SparkColumn:
     """The event arrived longer after it happened than the look-back; what the first delivery brings is history."""
-    happened = F.to_date(F.from_utc_timestamp(F.col("occurred_at").cast("timestamp"), settings.shop.timezone))
-    lag = F.date_diff("arrival_date", happened)
-    is_late = (lag > settings.clean.look_back_days) & (F.col("arrival_date") > F.lit(first_arrival))
+    is_late = (F.col("occurred_at") < F.col("look_back_start")) & (F.col("arrival_date") > F.lit(first_arrival))
     return is_late & F.col("replays").isNull()
 
 
@@ -121,11 +118,9 @@ def folded(column: str | SparkColumn) -> SparkColumn:
 
 
 def _written(value: SparkColumn, kind: DataType, column: Column, settings: Settings) -> SparkColumn:
-    """A value as it was written, null when empty; of texts, without the space around them."""
-    if not isinstance(kind, StringType):
-        return value
-    text = F.nullif(F.trim(value, F.lit(SPACES)), F.lit(""))
-    return folded(text) if settings.clean.ids == "merge" and column.name in contracts.NAMED_BY else text
+    """A value as it was written; of ids the folded spelling, where spellings do not count."""
+    is_folded = settings.clean.ids == "merge" and column.name in contracts.NAMED_BY and isinstance(kind, StringType)
+    return folded(value) if is_folded else value
 
 
 def _comparable(value: SparkColumn, kind: DataType) -> SparkColumn:
@@ -210,10 +205,6 @@ def _since_1970(seconds: SparkColumn) -> SparkColumn:
 
 def _from_local(moment: SparkColumn, timezone: str) -> SparkColumn:
     return (moment if timezone == "UTC" else F.to_utc_timestamp(moment, timezone)).cast("timestamp_ntz")
-
-
-def _day_end(timezone: str) -> SparkColumn:
-    return F.to_utc_timestamp(F.date_add("arrival_date", 1).cast("timestamp"), timezone).cast("timestamp_ntz")
 
 
 def _seconds(moment: SparkColumn) -> SparkColumn:
