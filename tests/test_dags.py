@@ -100,7 +100,8 @@ def test_arrows_are_as_declared(nightly):
     assert {task.task_id: set(task.upstream_task_ids) for task in nightly.tasks} == {
         "open": set(),
         "clean": {"open"},
-        "build": {"clean"},
+        "admit": {"clean"},
+        "build": {"admit"},
         "train_als": {"build"},
         "train_profile": {"build"},
         "fuse": {"train_als", "train_profile"},
@@ -188,11 +189,12 @@ class Stages:
     def lease(self) -> Path:
         return self.home / "runs" / f"{DAY}.nightly.lease"
 
-    def open_run(self, *, owner, day, label, overrides, fired_at):
+    def open_run(self, *, owner, day, label, overrides, fired_at, admit_anyway):
         self._perform("open")
         self.lease.parent.mkdir(parents=True, exist_ok=True)
         self.lease.write_text(json.dumps({"owner": owner}))
         self.opened = {"day": day, "label": label, "overrides": overrides, "fired_at": fired_at}
+        self.leave = admit_anyway
         return type("Opened", (), {"run_id": f"{DAY}.nightly"})
 
     def perform(self, stage: str, run_id: str) -> None:
