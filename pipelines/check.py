@@ -102,7 +102,8 @@ def unreadable(home: Path, settings: Settings, files: Sequence[raw.RawFile]) -> 
 def _missing(table: contracts.Table, mapping: Mapping[str, str], columns: Sequence[str]) -> list[str]:
     """Contract columns that a file must bring and does not. A mapped column is no longer optional."""
     must = [c.name for c in table.columns if not c.is_filled and (not c.is_optional or c.name in mapping)]
-    return [name for name in must if mapping.get(name, name) not in columns]
+    sources = table.sources(mapping, columns)
+    return [name for name in must if sources[name] not in columns]
 
 
 def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Problem:

@@ -72,22 +72,31 @@ def found(home: Path, settings: Settings, files: Sequence[RawFile], day: dt.date
 def compare(home: Path, settings: Settings, before: Sequence[RawFile], now: Sequence[RawFile]) -> list[Drift]:
     """How the columns of a delivery differ from those of the one before it."""
     table, day = now[0].table, before[0].day
-    mapping = getattr(settings.columns, table)
-    reads = {mapping.get(c.name, c.name): c.name for c in contracts.raw_tables()[table].columns if not c.is_filled}
+    reads = {source: name for file in before for name, source in _sources(settings, file).items()}
     had, has = _columns(before), _columns(now)
     fresh = {column: file for column, file in has.items() if _is_new(home, settings, column, before)}
     lost = {column: now[0] for column in had if column not in has}
     lost |= {column: file for file in now for column in _lacks(file, before)}
-    gone = {column: file for column, file in lost.items() if _is_gone(home, settings, column, file, before)}
+    gone = {
+        column: file
+        for column, file in lost.items()
+        if _sources(settings, file).get(reads.get(column, "")) not in fresh
+        and _is_gone(home, settings, column, file, before)
+    }
     shared = {source: name for source, name in reads.items() if source in had and source in has}
     return [
-        *(Drift(table, column, "added", file.path, day, reads.get(column)) for column, file in fresh.items()),
+        *(Drift(table, column, "added", file.path, day) for column, file in fresh.items()),
         *(
             Drift(table, column, "removed", file.path, day, reads.get(column), _nearest(column, fresh))
             for column, file in gone.items()
         ),
         *_retyped(home, settings, shared, before, now),
     ]
+
+
+def _sources(settings: Settings, file: RawFile) -> dict[str, str]:
+    """Which column of the file brings each one of the contract."""
+    return contracts.raw_tables()[file.table].sources(getattr(settings.columns, file.table), file.columns)
 
 
 def _columns(files: Sequence[RawFile]) -> dict[str, RawFile]:

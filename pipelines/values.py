@@ -31,9 +31,9 @@ class Unreadable:
 
 def unreadable(home: Path, settings: Settings, file: RawFile) -> dict[str, Unreadable]:
     """Columns of the contract that cannot be read in a larger share of rows than cleaning tolerates, by name."""
-    table, mapping = contracts.raw_tables()[file.table], getattr(settings.columns, file.table)
-    rows = raw.first_rows(home, file, SAMPLE_ROWS)
-    told = (_unreadable(rows, mapping.get(c.name, c.name), c, settings) for c in table.columns)
+    table, rows = contracts.raw_tables()[file.table], raw.first_rows(home, file, SAMPLE_ROWS)
+    sources = table.sources(getattr(settings.columns, file.table), file.columns)
+    told = (_unreadable(rows, source, table[name], settings) for name, source in sources.items())
     return {one.column.name: one for one in told if one}
 
 

@@ -72,6 +72,17 @@ def test_a_renamed_column_is_guessed(home: Path):
     assert '[columns.events] query = "querry"' in problem.cure
 
 
+def test_a_mapping_of_the_new_name_is_a_cure(home: Path):
+    """The days before it go on being read under the old name; the night stops again when both are gone."""
+    put(home, 1, [*without("query"), "querry"])
+    mapped = {"columns.events.query": "querry"}
+    open_run(owner="airflow:test", day=DAYS[1], home=home, overrides=mapped)
+    put(home, 2, without("query"))
+    assert problems(home, 2, **mapped) == ["events.query"]
+    put(home, 2)
+    assert problems(home, 2, **mapped) == []
+
+
 def test_a_change_can_be_accepted(home: Path):
     """By column: the others still stop the night, and a column that does not exist is named."""
     put(home, 1, without("query", "price_cents"))
