@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import admit, figures, gaps, profiles
+from pipelines import admit, figures, gaps, night, profiles, warehouse
 from pipelines.errors import BadSetting, InputRefused
 from pipelines.open import open_run
 from pipelines.profiles import Profile
 from pipelines.run import Override, Run, write_json
 from pipelines.settings import Admit
-from tests.conftest import deliver, event
+from tests.conftest import SMALL, deliver, event
 
 DAY = dt.date(2026, 3, 1)
 TYPES = {"search": 200, "view": 500, "cart": 200, "purchase": 100}
@@ -132,6 +132,13 @@ def test_missing_days_are_found(absent: list[dt.date], missing: list[dt.date]):
     assert gaps.before(weekdays(8) - set(absent), DAY) == missing
 
 
+@pytest.mark.parametrize(("weeks", "missing"), [((1, 2, 4), [dt.date(2026, 2, 28)]), ((1, 4), [])])
+def test_three_weeks_of_four_make_a_habit(weeks: tuple[int, ...], missing: list[dt.date]):
+    """A Saturday is missed when three of the last four brought something, not when two did."""
+    saturdays = {dt.date(2026, 2, 28) - dt.timedelta(days=7 * week) for week in weeks}
+    assert gaps.before(weekdays(8) | saturdays, DAY) == missing
+
+
 def test_a_gap_long_ago_is_shown_and_not_counted_again():
     """`nightshelf check` lists the last weeks; the gate counts what is missing since the delivery before."""
     delivered = weekdays(8) - {dt.date(2026, 2, 10)}
@@ -206,7 +213,7 @@ def test_an_override_is_of_one_run_and_recorded(cleaned: Callable[..., Run]):
     assert Run.load(run.run_id, run.home).admit_anyway == Override("moving house", "anna")
     leaves = {one["override"] for one in admit.checks(run) if not one["is_ok"] and one["level"] == "stop"}
     assert leaves == {"moving house (anna)"}
-    assert {one["override"] for one in admit.checks(run) if one["is_ok"]} == {None}
+    assert {one["override"] for one in admit.checks(run) if one["is_ok"] or one["level"] == "warn"} == {None}
     assert cleaned() == run  # opened again without a word: what was let pass stays so
     assert cleaned(Override("another", "bob")) == run
     assert json.loads((run.folder / "run.json").read_text())["admit_anyway"]["who"] == "anna"
@@ -218,3 +225,24 @@ def test_an_override_without_a_reason_is_refused(reason: str):
     """Leave is never given in silence."""
     with pytest.raises(BadSetting, match="wants a reason"):
         Override(reason, "anna")
+
+
+@pytest.mark.slow
+def test_a_refused_night_goes_on_with_a_reason(tmp_path: Path):
+    """The page says why it stopped; told to go on, the night publishes, with the reason beside the failed check."""
+    deliver(tmp_path, "items", "2026-02-01", [{"item_id": f"i{n}", "title": f"Mug {n}"} for n in range(5)])
+    for n in range(15):
+        day = str(DAY - dt.timedelta(days=n))
+        views = [event(20 * n + k, day, item_id=f"i{k % 5}", user_id=f"u{k % 4}") for k in range(20 if n else 2)]
+        deliver(tmp_path, "events", day, views)
+    small = SMALL | {"admit.min_rows": 10, "gates.min_against_popularity": 0}
+    with pytest.raises(InputRefused, match="events/volume"):
+        night.run(day=DAY, overrides=small, home=tmp_path)
+    page = tmp_path / "runs" / f"{DAY}.nightly" / "report" / "report.html"
+    assert "Not published" in page.read_text()
+    night.run(day=DAY, overrides=small, home=tmp_path, admit_anyway=Override("inventory", "anna"))
+    assert '<strong class="good">Published' in page.read_text()
+    with warehouse.connect(tmp_path) as release:
+        query = "select check_name, override from quality_checks where not is_ok and level = 'stop'"
+        assert release.execute(query).fetchall() == [("events/volume", "inventory (anna)")]
+        assert release.execute("select sum(count_rows)::int from arrivals").fetchone() == (282,)
