@@ -55,7 +55,6 @@ app.add_typer(shower, name="show", rich_help_panel="Reading")
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
-
 AdmitAnyway = Annotated[str | None, typer.Option(help="Reason to go on past a stop of `admit`; kept with the night.")]
 
 
