@@ -166,6 +166,9 @@ def late(
     run = profiles.newest_cleaned(home())
     told = [row for row in profiles.arrivals(profiles.of(run, "events")) if row["count_too_late"]]
     shown = [row for row in told if not day or row["arrival_date"] == _day(day)]
+    if not shown:
+        CONSOLE.print(f"Nothing came too late, as {run.run_id} found.", soft_wrap=True)
+        return
     table = Table("event day", "arrived", "events too late", title=f"Too late, as {run.run_id} found")
     for row in sorted(shown, key=lambda row: (row["event_date"], row["arrival_date"])):
         table.add_row(str(row["event_date"]), str(row["arrival_date"]), f"{row['count_too_late']:,}")

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pipelines import admit, figures, gaps, night, profiles, warehouse
+from pipelines.__main__ import app
 from pipelines.errors import BadSetting, InputRefused
 from pipelines.open import open_run
 from pipelines.profiles import Profile
@@ -169,7 +171,7 @@ def cleaned(shop_with_history: Path) -> Callable[..., Run]:
     def make(leave: Override | None = None) -> Run:
         run = open_run(owner="airflow:test", day=DAY, home=home, admit_anyway=leave)
         partitions: dict[str, list[str]] = {"items": [], "users": [], "events": []}
-        for profile in [*shop(), events(DAY, 0.13)]:
+        for profile in [*shop(), events(DAY, 0.13, too_late={"2026-01-05": 3})]:
             folder = home / "lake" / "events" / f"arrival_date={profile.day}" / "key"
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "profile.json", {k: v for k, v in vars(profile).items() if k not in ("table", "day")})
@@ -218,6 +220,17 @@ def test_an_override_is_of_one_run_and_recorded(cleaned: Callable[..., Run]):
     assert cleaned(Override("another", "bob")) == run
     assert json.loads((run.folder / "run.json").read_text())["admit_anyway"]["who"] == "anna"
     assert replace(run, admit_anyway=None).fingerprint == run.fingerprint
+
+
+def test_late_prints_the_command_that_takes_the_rows_in(cleaned: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
+    """By event day, with one command for each day of arrival; a day without such rows has none."""
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(cleaned().home))
+    told = CliRunner().invoke(app, ["late", "--day", "2026-03-01"]).output
+    assert [row.split() for row in told.splitlines() if "2026-01-05" in row] == [
+        ["│", "2026-01-05", "│", "2026-03-01", "│", "3", "│"]
+    ]
+    assert "nightshelf quarantine replay --table events --rule too_late --arrived 2026-03-01\n" in told
+    assert "Nothing came too late" in CliRunner().invoke(app, ["late", "--day", "2026-02-28"]).output
 
 
 @pytest.mark.parametrize("reason", ["", "  "])
