@@ -2,8 +2,8 @@
 
 Turns the shop's raw events into one release of search and recommendation tables, every night at 03:00 (in the zone of
 Airflow's `[core] default_timezone`). The day is the one before the run fires, in the shop's own time zone; *Trigger*
-takes another `day`, a `label` (several runs of one day stand side by side), `publish: false` (all but the release) and
-`settings` for this run alone, such as `{"als.factors": 32}`.
+takes another `day`, a `label` (several runs of one day stand side by side), `publish: false` (all but the release),
+`settings` for this run alone, such as `{"als.factors": 32}`, and `admit_anyway`, the reason to pass a stop of `admit`.
 
 **Whatever fails, readers keep the release they have**: `publish` moves one pointer, as its last act, and only after
 `validate` has passed. An error that names its cure is not retried; anything else is retried twice. A finished stage is
@@ -16,6 +16,8 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
   was written. Correct what the message names (`nightshelf check` lists all of it), then trigger the day anew.
 - **clean** — A raw file is cut off or off contract, too many rows were rejected, or Spark lacks Java or memory. Look at
   the reasons in the message; have the file delivered again or raise `clean.max_rejected_share`, then trigger anew.
+- **admit** — What arrived is not what used to arrive: too little, too much, columns or kinds of events that ceased. The
+  message names figure, bound and cause; have the day delivered again, or trigger it anew with a reason, `admit_anyway`.
 - **build** — Rows break the contract; the message names table, column and count. The cause is nearly always in today's
   input: correct it, then trigger the day anew.
 - **train_als** — Too few interactions, or no memory. Compare today's row counts with yesterday's; lower `als.factors`,
@@ -59,6 +61,13 @@ PARAMS = {
         propertyNames={"pattern": r"^[a-z_]+(\.[^.]+)*$"},
         additionalProperties={"type": ["string", "number", "boolean"]},
         description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
+    ),
+    "admit_anyway": Param(
+        None,
+        type=["null", "string"],
+        minLength=3,
+        maxLength=500,
+        description="Why this run may go on past a stop of `admit`; kept with the night.",
     ),
 }
 
@@ -116,11 +125,13 @@ def stage(name: str):
 @task(task_id="open")
 def open_() -> str:
     from pipelines.open import open_run
+    from pipelines.run import Override
 
     context = get_current_context()
     params, dag_run = context["params"], context["dag_run"]
     if unknown := sorted(set(dag_run.conf or {}) - set(PARAMS)):
         raise AirflowFailException(f"No such parameter: {', '.join(unknown)}. There are {', '.join(PARAMS)}.")
+    reason, who = params["admit_anyway"], dag_run.triggering_user_name or owner()
     with no_retry_of_errors_with_a_cure():
         return open_run(
             day=dt.date.fromisoformat(params["day"]) if params["day"] else None,
@@ -128,6 +139,7 @@ def open_() -> str:
             overrides=params["settings"],
             owner=owner(),
             fired_at=dag_run.logical_date or dag_run.run_after,
+            admit_anyway=None if reason is None else Override(reason, who),
         ).run_id
 
 
@@ -171,10 +183,11 @@ def report() -> None:
 )
 def nightly_recommendations():
     opened, published = open_(), publish()
-    clean, build, train_als, train_profile = map(stage, ("clean", "build", "train_als", "train_profile"))
+    clean, admit, build = map(stage, ("clean", "admit", "build"))
+    train_als, train_profile = map(stage, ("train_als", "train_profile"))
     fuse, shelve, search, validate = map(stage, ("fuse", "shelve", "search", "validate"))
 
-    opened >> clean >> build >> [train_als, train_profile] >> fuse >> shelve
+    opened >> clean >> admit >> build >> [train_als, train_profile] >> fuse >> shelve
     [build, train_profile] >> search
     [shelve, search] >> validate >> published
 

@@ -18,11 +18,12 @@ from rich.text import Text
 from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
-from pipelines.run import home, release_lease
+from pipelines.run import Override, home, release_lease
 
 CONSOLE = Console()
 STAGE_HELP = {
     "clean": "Decide which raw rows are true; quarantine the others with their rule.",
+    "admit": "Hold what arrived against the days before.",
     "build": "Turn the lake into marts with dbt, under contracts and tests.",
     "train_als": "Train collaborative filtering.",
     "train_profile": "Train the Transformer item profile and the attention over histories.",
@@ -54,6 +55,7 @@ app.add_typer(shower, name="show", rich_help_panel="Reading")
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
+AdmitAnyway = Annotated[str | None, typer.Option(help="Reason to go on past a stop of `admit`; kept with the night.")]
 
 
 @app.command(rich_help_panel="The night")
@@ -62,18 +64,25 @@ def night(
     label: Label = "nightly",
     set_: Set = None,
     publish: Annotated[bool, typer.Option(help="Move the current release at the end.")] = True,
+    admit_anyway: AdmitAnyway = None,
 ) -> None:
     """Run the whole night: open, every stage, report."""
-    run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish)
+    leave = _leave(admit_anyway)
+    run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish, admit_anyway=leave)
     CONSOLE.print(f"[green]{run.run_id} is done.[/] Report: {run.folder / 'report' / 'report.html'}", soft_wrap=True)
 
 
 @app.command("open", rich_help_panel="The night")
-def open_(day: Day = None, label: Label = "nightly", set_: Set = None) -> None:
+def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
     """Open a run and print its id; then perform its stages one by one."""
     owner = f"cli:{os.uname().nodename}:{os.getpid()}"
     run = open_run(
-        owner=owner, day=_day(day), label=label, overrides=_overrides(set_), fired_at=dt.datetime.now(dt.UTC)
+        owner=owner,
+        day=_day(day),
+        label=label,
+        overrides=_overrides(set_),
+        fired_at=dt.datetime.now(dt.UTC),
+        admit_anyway=_leave(admit_anyway),
     )
     release_lease(run.home, run.run_id, owner)
     print(run.run_id)
@@ -130,7 +139,7 @@ def import_icecat(
 def check(day: Day = None) -> None:
     """Say what is missing or wrong in the raw files, before anything is written."""
     from pipelines import check as checks
-    from pipelines import raw, settings
+    from pipelines import gaps, raw, settings
     from pipelines.contracts import raw_tables
 
     root = home()
@@ -143,6 +152,31 @@ def check(day: Day = None) -> None:
         raise BadInput("\n".join(map(str, wrong)))
     counts = {name: sum(file.count_rows for file in files if file.table == name) for name in raw_tables()}
     _print_counts(f"ready for a night of {last}", counts)
+    if missing := gaps.recent(raw.days(root, "events"), last):
+        CONSOLE.print(f"[yellow]expected and not delivered:[/] {', '.join(map(str, missing))}", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Input")
+def late(
+    day: Annotated[str | None, typer.Option(help="Only what arrived on this day, YYYY-MM-DD.")] = None,
+) -> None:
+    """List the events that came too late to be let in, by the day on which they happened."""
+    from pipelines import profiles
+
+    run = profiles.newest_cleaned(home())
+    told = [row for row in profiles.arrivals(profiles.of(run, "events")) if row["count_too_late"]]
+    shown = [row for row in told if not day or row["arrival_date"] == _day(day)]
+    if not shown:
+        CONSOLE.print(f"Nothing came too late, as {run.run_id} found.", soft_wrap=True)
+        return
+    table = Table("event day", "arrived", "events too late", title=f"Too late, as {run.run_id} found")
+    for row in sorted(shown, key=lambda row: (row["event_date"], row["arrival_date"])):
+        table.add_row(str(row["event_date"]), str(row["arrival_date"]), f"{row['count_too_late']:,}")
+    CONSOLE.print(table)
+    for arrived in sorted({row["arrival_date"] for row in shown}):
+        CONSOLE.print(
+            f"nightshelf quarantine replay --table events --rule too_late --arrived {arrived}", soft_wrap=True
+        )
 
 
 @app.command(rich_help_panel="Reading")
@@ -232,6 +266,10 @@ def _overrides(pairs: list[str] | None) -> dict[str, Any]:
             raise BadSetting(f"--set {pair}: write it as section.name=value.")
         overrides[name] = value
     return overrides
+
+
+def _leave(reason: str | None) -> Override | None:
+    return None if reason is None else Override(reason, getpass.getuser())
 
 
 def _print_counts(what: str, counts: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 import datetime as dt
 import difflib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import contracts, raw
+from pipelines import contracts, drift, raw, values
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.settings import Settings
 
-SAMPLE_ROWS = 1000  # rows of a file that `nightshelf check` looks at
-BOOLEANS = {"true", "t", "yes", "y", "1", "false", "f", "no", "n", "0"}
+LOG = logging.getLogger("nightshelf")
+LOSES = ("removed", "retyped")  # changes that stop the night when the column is read
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def inputs(home: Path, settings: Settings, day: dt.date) -> list[raw.RawFile]:
     files = raw.inventory(home, day, contracts.raw_tables(), settings)
     if not any(file.table == "events" and file.day == day and file.columns for file in files):
         raise NoDataForDay(f"raw/events/dt={day} holds no rows. Deliver that day's events, or run an earlier --day.")
-    if found := problems(home, settings, files):
+    if found := problems(home, settings, files) or drifted(home, settings, files, day):
         raise BadInput("\n".join(map(str, found)))
     return files
 
@@ -72,56 +73,37 @@ def problems(home: Path, settings: Settings, files: Iterable[raw.RawFile]) -> li
     return list(found.values()) + _bad_mappings(settings)
 
 
+def drifted(home: Path, settings: Settings, files: Sequence[raw.RawFile], day: dt.date) -> list[Problem]:
+    """Columns that Nightshelf reads and that are gone or of another type since the delivery before; logs any other
+    change."""
+    found = []
+    for change in drift.found(home, settings, files, day):
+        if change.kind in LOSES and change.reads and change.name not in settings.admit.accepted_drift:
+            found.append(_drifted(home, change, next(file for file in files if file.path == change.file)))
+        else:
+            LOG.warning("%s: column %s", change.table, change)
+    return found
+
+
 def unreadable(home: Path, settings: Settings, files: Sequence[raw.RawFile]) -> list[Problem]:
     """Columns whose values are not what the contract says, in the newest file of each table; one per column.
 
     A look at the first rows: cleaning judges each row, and tolerates the same share.
     """
-    found = []
-    for table in contracts.raw_tables().values():
-        newest = [file for file in files if file.table == table.name][-1:]
-        for file in newest:
-            rows = raw.first_rows(home, file, SAMPLE_ROWS)
-            mapping = getattr(settings.columns, table.name)
-            for column in table.columns:
-                told = [(row, row.get(mapping.get(column.name, column.name))) for row in rows]
-                values = [(row, str(value).strip()) for row, value in told if value not in (None, "")]
-                wrong = [(row, value) for row, value in values if not _is_readable(value, column, settings)]
-                if len(wrong) > settings.clean.max_rejected_share * len(values):
-                    found.append(_wrong_column(file, column, len(values), wrong))
-    return found
-
-
-def _is_readable(value: str, column: contracts.Column, settings: Settings) -> bool:
-    """Whether a text is of the contract's type and among its accepted values."""
-    words = {word.lower(): meaning for word, meaning in settings.event_types.items()}
-    if column.accepted_values:
-        return words.get(value.lower(), value.lower()) in column.accepted_values
-    try:
-        match column.data_type:
-            case "integer" | "bigint":
-                return float(value).is_integer()
-            case "timestamp":
-                return len(value) > len("2026-01-01") and bool(dt.datetime.fromisoformat(value))
-            case "boolean":
-                return value.lower() in BOOLEANS
-    except (ValueError, OverflowError):
-        return False
-    return True
-
-
-def _wrong_column(file: raw.RawFile, column: contracts.Column, count: int, wrong: list[tuple[dict, str]]) -> Problem:
-    row, value = wrong[0]
-    kind = f"one of {', '.join(column.accepted_values)}" if column.accepted_values else f"a {column.data_type}"
-    what = f"{len(wrong)} of the first {count} values are not {kind}, for example {value!r}."
     cure = "Map the right column or words in nightshelf.toml, or deliver values as docs/input.md says."
-    return Problem(file.table, column.name, file.path, what, cure, row)
+    newest = {file.table: file for file in files}
+    return [
+        Problem(file.table, name, file.path, str(wrong), cure, wrong.row)
+        for file in newest.values()
+        for name, wrong in values.unreadable(home, settings, file).items()
+    ]
 
 
 def _missing(table: contracts.Table, mapping: Mapping[str, str], columns: Sequence[str]) -> list[str]:
     """Contract columns that a file must bring and does not. A mapped column is no longer optional."""
     must = [c.name for c in table.columns if not c.is_filled and (not c.is_optional or c.name in mapping)]
-    return [name for name in must if mapping.get(name, name) not in columns]
+    sources = table.sources(mapping, columns)
+    return [name for name in must if sources[name] not in columns]
 
 
 def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Problem:
@@ -137,12 +119,28 @@ def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Pr
     )
 
 
+def _drifted(home: Path, change: drift.Drift, file: raw.RawFile) -> Problem:
+    what = f"column {change.column!r} is {change.kind} since the delivery of {change.before}{change.told}."
+    cure = f"Have the file delivered again; if this is meant, accept it: --set admit.accepted_drift={change.name}."
+    if change.near:
+        what += f" New there: {change.near!r}."
+        cure += f' A new name is mapped in nightshelf.toml: [columns.{change.table}] {change.reads} = "{change.near}".'
+    row = next(iter(raw.first_rows(home, file, 1)), {})
+    return Problem(change.table, change.reads or change.column, change.file, what, cure, row)
+
+
 def _bad_mappings(settings: Settings) -> list[Problem]:
     wrong = []
     for name, table in contracts.raw_tables().items():
         for column in set(getattr(settings.columns, name)) - {c.name for c in table.columns if not c.is_filled}:
             what = f"[columns.{name}] maps a column that the contract does not have."
             wrong.append(Problem(name, column, "nightshelf.toml", what, f"It has: {', '.join(table.names)}.", {}))
+    columns = {f"{table.name}.{name}" for table in contracts.raw_tables().values() for name in table.names}
+    for name in sorted(set(settings.admit.accepted_drift) - columns):
+        what = f"admit.accepted_drift names {name!r}, which is no column."
+        near = difflib.get_close_matches(name, columns, n=1) or ["events.query"]
+        place, _, column = name.partition(".")
+        wrong.append(Problem(place, column, "the settings", what, f"Write it as {near[0]}.", {}))
     known = contracts.raw_tables()["events"]["event_type"].accepted_values
     for word, meaning in settings.event_types.items():
         if meaning not in known:

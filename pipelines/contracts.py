@@ -1,6 +1,6 @@
 """The table contracts, read from the dbt property files: the one place where columns and constraints are declared."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,6 +54,14 @@ class Table:
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
+
+    def sources(self, mapping: Mapping[str, str], columns: Iterable[str]) -> dict[str, str]:
+        """Which of a file's columns brings each one of the input contract: the mapped one, or the one of the contract's
+        own name in a file that is older than the mapping and lacks the mapped one."""
+        had = set(columns)
+        names = [column.name for column in self.columns if not column.is_filled]
+        chosen = {name: mapping.get(name, name) for name in names}
+        return {name: name if source not in had and name in had else source for name, source in chosen.items()}
 
     def ddl(self, qualified_name: str | None = None) -> str:
         """`create table` with types and not-null constraints, understood by DuckDB and PostgreSQL alike."""

@@ -17,6 +17,10 @@ class NoDataForDay(BadInput):
     """The run's day has no raw folder, or nothing in it."""
 
 
+class InputRefused(NightshelfError):
+    """What arrived differs so much from the days before that no night is built on it."""
+
+
 class RunBusy(NightshelfError):
     """Another run of the same day and label is going."""
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from pipelines.errors import NightshelfError
 from pipelines.open import open_run
-from pipelines.run import Run, release_lease
+from pipelines.run import Override, Run, release_lease
 
-STAGES = ("clean", "build", "train_als", "train_profile", "fuse", "shelve", "search", "validate", "publish", "report")
+STAGES = ("clean", "admit", "build", "train_als", "train_profile", "fuse", "shelve", "search", "validate", "publish",
+          "report")  # fmt: skip
 LOG = logging.getLogger("nightshelf")
 
 
@@ -31,11 +32,20 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     publish: bool = True,
     home: Path | None = None,
+    admit_anyway: Override | None = None,
 ) -> Run:
     """One whole night in this process. The report is written whatever happens; the first error is raised after it."""
     owner = f"cli:{os.uname().nodename}:{os.getpid()}"
     fired_at = dt.datetime.now(dt.UTC)
-    opened = open_run(owner=owner, day=day, label=label, overrides=overrides, fired_at=fired_at, home=home)
+    opened = open_run(
+        owner=owner,
+        day=day,
+        label=label,
+        overrides=overrides,
+        fired_at=fired_at,
+        home=home,
+        admit_anyway=admit_anyway,
+    )
     try:
         try:
             for stage in STAGES[:-1]:

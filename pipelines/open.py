@@ -4,12 +4,13 @@ import datetime as dt
 import json
 import zoneinfo
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipelines import check, run, settings
 from pipelines.errors import BadSetting
-from pipelines.run import Run
+from pipelines.run import Override, Run
 
 
 def open_run(
@@ -20,8 +21,10 @@ def open_run(
     overrides: Mapping[str, Any] | None = None,
     fired_at: dt.datetime | None = None,
     home: Path | None = None,
+    admit_anyway: Override | None = None,
 ) -> Run:
     """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
+    `admit_anyway` lets this run alone go on past a stop of the input gate.
 
     Raises BadSetting, BadInput, NoDataForDay or RunBusy, and then leaves no trace.
     """
@@ -40,6 +43,7 @@ def open_run(
         inputs={file.path: file.sha256 for file in files},
         code_version=run.code_version(),
         packages=run.package_versions(),
+        admit_anyway=admit_anyway,
     )
     run.take_lease(root, opened.run_id, owner, now)
     return _write(opened)
@@ -52,13 +56,16 @@ def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:
 
 
 def _write(opened: Run) -> Run:
-    """Keep the first opening's time while nothing else differs: a finished night opened again stays finished."""
+    """Keep the first opening's time, and the first override, while nothing else differs: a finished night opened again
+    stays finished."""
     opened.folder.mkdir(parents=True, exist_ok=True)
     record = opened.folder / "run.json"
     # other code may have known other settings, so that its record cannot be loaded
     if record.exists() and json.loads(record.read_text())["code_version"] == opened.code_version:
         before = Run.load(opened.run_id, opened.home)
         if before.fingerprint == opened.fingerprint:
-            return before
+            if before.admit_anyway or not opened.admit_anyway:
+                return before
+            opened = replace(before, admit_anyway=opened.admit_anyway)
     opened.save()
     return opened

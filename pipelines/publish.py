@@ -6,13 +6,14 @@ import pandas as pd
 
 from pipelines import warehouse
 from pipelines.errors import GateFailed
+from pipelines.expectations import stopping
 from pipelines.run import Run, stage, write_json
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
     checks = pd.read_parquet(run.of("validate", "quality_checks.parquet"))
-    if not checks["is_ok"].all():
+    if len(stopping(checks)):
         raise GateFailed(
             f"{run.run_id}: validation failed, so nothing is published. `nightshelf validate {run.run_id}` says why."
         )

@@ -92,8 +92,9 @@ def _input() -> str:
         "# The input contract\n",
         "Raw files lie under `raw/<table>/dt=YYYY-MM-DD/`, the day being that of arrival: `.csv` (with a header),"
         " `.jsonl` or `.parquet`, plain or `.gz`, any number a day. Catalogue and users come whole or as changes: the"
-        " latest row is valid. `[columns.<table>]` in `nightshelf.toml` maps other column names,"
-        " `[event_types]` other words for what users do.\n",
+        " latest row is valid. `[columns.<table>]` in `nightshelf.toml` maps other column names"
+        " (a file without the mapped column is read by the contract's name), `[event_types]` other words for what users"
+        " do.\n",
     ]
     for table in contracts.raw_tables().values():
         parts.append(_section(table, _delivery))

@@ -1,6 +1,7 @@
 """Report: one page, without anything loaded from elsewhere, that tells how the night went, also when it stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jinja2
@@ -14,8 +15,16 @@ MEASURES = ("recall_at_10", "ndcg_at_10", "coverage_at_10")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
+def run(run: Run) -> None:
+    """Write the page, anew when another stage has finished since."""
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in run.folder.glob("*/stage.json")}
+    if finished and max(finished, key=finished.__getitem__) != "report":
+        shutil.rmtree(run.folder / "report", ignore_errors=True)
+    write(run)
+
+
 @stage
-def run(run: Run, folder: Path) -> None:
+def write(run: Run, folder: Path) -> None:
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         Path(__file__).with_name("report.html.j2").read_text()
     )
@@ -24,18 +33,21 @@ def run(run: Run, folder: Path) -> None:
 
 def _content(told: Run) -> dict[str, object]:
     done = costs(told)
-    checks = _parquet(told, "validate", "quality_checks.parquet")
+    checks = _parquet(told, "validate", "quality_checks.parquet") or _json(told, "admit", "checks.json") or []
+    failed = [check for check in checks if not check["is_ok"]]
     return {
         "stages": [(name, done.get(name)) for name in night.STAGES],
         "release": _json(told, "publish", "release.json") or {},
         "current": warehouse.current(told.home),
-        "failed": [c for c in checks if not c["is_ok"]],
+        "failed": failed,
+        "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),
         "count_checks": len(checks),
         "quality": _quality(_json(told, "fuse", "metrics.json") or []),
         "measures": MEASURES,
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),
         "gates": [c for c in checks if c["table_name"] == "night"],
+        "input": [c for c in checks if c["table_name"] == "input"],
     }
 
 

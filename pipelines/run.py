@@ -11,13 +11,13 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import Diverged, NothingToLearn
 from pipelines import settings
-from pipelines.errors import NotTrained, RunBusy, StageNotReady
+from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
 
 LOG = logging.getLogger("nightshelf")
 PACKAGES = (
@@ -41,6 +41,21 @@ def home(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 @dataclass(frozen=True)
+class Override:
+    """Leave for one run to go on past a stop of the input gate; raises BadSetting without a reason."""
+
+    reason: str
+    who: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise BadSetting("--admit-anyway wants a reason, which is kept with the night. Say why the day is right.")
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.who})"
+
+
+@dataclass(frozen=True)
 class Run:
     """One run, as its `run.json` tells it. Stages take it whole and pass on nothing but its id."""
 
@@ -53,6 +68,7 @@ class Run:
     inputs: Mapping[str, str]
     code_version: str
     packages: Mapping[str, str]
+    admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
 
     @property
     def folder(self) -> Path:
@@ -96,6 +112,7 @@ class Run:
             "inputs": dict(self.inputs),
             "code_version": self.code_version,
             "packages": dict(self.packages),
+            "admit_anyway": self.admit_anyway and asdict(self.admit_anyway),
         }
         write_json(self.folder / "run.json", record)
 
@@ -119,6 +136,7 @@ class Run:
             inputs=record["inputs"],
             code_version=record["code_version"],
             packages=record["packages"],
+            admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
         )
 
 

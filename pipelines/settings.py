@@ -101,6 +101,42 @@ class Clean(Section):
     spark_master: str = Field("", description="Spark master that cleans; empty: this machine, `machine.threads` cores.")
 
 
+class Admit(Section):
+    history_days: int = Field(28, ge=7, description="Days before the run's day with which it is compared.")
+    min_history_days: int = Field(14, ge=1, description="Arrival days among them without which nothing is compared.")
+    min_rows: int = Field(100, ge=1, description="Rows of a delivery below which its shares say nothing.")
+    volume_warn_below: float = Field(0.6, ge=0, description="Events over the same weekday's median, below: warn.")
+    volume_stop_below: float = Field(0.2, ge=0, description="Events over the same weekday's median, below: stop.")
+    volume_warn_above: float = Field(2.0, ge=1, description="Events over the same weekday's median, above: warn.")
+    volume_stop_above: float = Field(5.0, ge=1, description="Events over the same weekday's median, above: stop.")
+    filled_warn_below: float = Field(
+        0.5, ge=0, le=1, description="A column's share of filled rows over its median, below: warn."
+    )
+    filled_stop_below: float = Field(0.3, ge=0, le=1, description="The same share, below: stop.")
+    rejected_warn_above: float = Field(
+        0.05, ge=0, le=1, description="Rise of a rule's share of rejected rows, above: warn."
+    )
+    rejected_stop_above: float = Field(0.2, ge=0, le=1, description="The same rise, above: stop.")
+    mix_warn_above: float = Field(0.1, ge=0, description="Stability index of the event types, above: warn.")
+    mix_stop_above: float = Field(0.5, ge=0, description="Stability index of the event types, above: stop.")
+    hours_behind_warn_above: float = Field(
+        6.0, ge=0, description="Hours by which the last event is older than usual, above: warn."
+    )
+    hours_behind_stop_above: float = Field(24.0, ge=0, description="The same hours, above: stop.")
+    catalogue_warn_below: float = Field(
+        0.8, ge=0, le=1, description="Items of a whole catalogue over those of the one before, below: warn."
+    )
+    catalogue_stop_below: float = Field(0.5, ge=0, le=1, description="The same share, below: stop.")
+    missing_days_warn_above: int = Field(
+        0, ge=0, description="Expected days without a delivery right before the run's day, above: warn."
+    )
+    missing_days_stop_above: int = Field(7, ge=0, description="The same days, above: stop.")
+    drift_warn_above: int = Field(0, ge=0, description="Columns added, or changed unread or by leave, above: warn.")
+    accepted_drift: list[str] = Field(
+        [], description="Columns, as `events.query`, that may vanish or come as another type."
+    )
+
+
 class Sessions(Section):
     gap_minutes: int = Field(30, ge=1, description="Inactivity that ends a session.")
     infer_clicks: Literal["auto", "always", "never"] = Field(
@@ -189,6 +225,7 @@ class Settings(Section):
     files: Files = Files()
     weights: Weights = Weights()
     clean: Clean = Clean()
+    admit: Admit = Admit()
     sessions: Sessions = Sessions()
     bots: Bots = Bots()
     holdout: Holdout = Holdout()

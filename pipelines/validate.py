@@ -1,8 +1,6 @@
 """Validate: decide whether tonight may replace last night, by every table's contract and by gates about the night."""
 
 import json
-import logging
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,63 +9,48 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from pipelines import contracts, warehouse
+from pipelines import admit, contracts, warehouse
 from pipelines.contracts import Column, Table
-from pipelines.errors import GateFailed, NightshelfError
+from pipelines.errors import GateFailed
+from pipelines.expectations import check, held, lines, stopping
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "rejected_rows", "rule_effects", "metrics", "runs")  # fmt: skip
-
-
-class SuiteIncomplete(NightshelfError):
-    """Not every declared expectation was executed, so that nothing is known about the tables."""
+           "bought_together", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
 
 
 def run(run: Run) -> None:
     """Judge the night; raise GateFailed, which stops the publication, when a check does not hold."""
+    admit.refuse(run)
     judge(run)
     checks = pd.read_parquet(run.of("validate", "quality_checks.parquet"))
-    failed = checks[~checks["is_ok"]]
+    failed = stopping(checks)
     if len(failed):
-        lines = [f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples()]
         raise GateFailed(
             f"{run.run_id} may not be published, the current release stays. "
             f"{len(failed)} of {len(checks)} checks failed:\n"
-            + "\n".join(lines)
-            + f"\nLook at {run.folder / 'report'}. "
+            f"{lines(failed)}\nLook at {run.folder / 'report'}. "
             "If the night is right and the gate is not, change the [gates] setting."
         )
 
 
 @stage
 def judge(run: Run, folder: Path) -> None:
-    """Write runs, metrics and quality_checks."""
+    """Write runs, arrivals, metrics and quality_checks."""
     warehouse.write_runs(run, folder)
+    warehouse.write_arrivals(run, folder)
     warehouse.write_metrics(run, folder)
     marts = Marts(run)
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
-    checks = [*_contract_checks(marts, frames), *_gates(run, marts, frames)]
+    checks = [*admit.checks(run), *_contract_checks(marts, frames), *_gates(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
 
 
 def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("run")
-    for name, frame in frames.items():
-        table = contracts.tables("serving")[name]
-        declared = expectations(table, frames, is_empty=_is_empty(marts, table))
-        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=declared))
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        yield from _records(name, declared, definition.run(batch_parameters={"dataframe": frame}).results)
+    tables = contracts.tables("serving")
+    suites = {name: expectations(tables[name], frames, is_empty=_is_empty(marts, tables[name])) for name in frames}
+    return held(suites, frames)
 
 
 def expectations(table: Table, frames: dict[str, pd.DataFrame], is_empty: bool = False) -> list[Any]:
@@ -103,49 +86,6 @@ def _column_expectations(column: Column, frames: dict[str, pd.DataFrame]) -> lis
     return suite
 
 
-def _records(table: str, declared: list[Any], results: Iterable[Any]) -> list[dict[str, Any]]:
-    """One record per expectation; what was declared and what was executed must be the same."""
-    records = [_record(table, result) for result in results]
-    names = sorted(_name(e.expectation_type, getattr(e, "column", None), e.configuration.kwargs) for e in declared)
-    executed = sorted(record["check_name"] for record in records)
-    if names != executed:
-        raise SuiteIncomplete(f"{table}: declared and executed checks differ: {sorted(set(names) ^ set(executed))}.")
-    return records
-
-
-def _record(table: str, result: Any) -> dict[str, Any]:
-    config, seen = result.expectation_config, dict(result.result)
-    if result.exception_info and result.exception_info.get("raised_exception"):
-        observed = f"raised {result.exception_info.get('exception_message')}"
-    elif "observed_value" in seen:
-        observed = str(seen["observed_value"])
-    else:
-        observed = f"{seen.get('unexpected_count')} of {seen.get('element_count')} rows break it"
-        if seen.get("partial_unexpected_list"):
-            observed += f", for example {seen['partial_unexpected_list'][:3]}"
-    return {
-        "table_name": table,
-        "check_name": _name(config.type, config.kwargs.get("column"), config.kwargs),
-        "is_ok": bool(result.success),
-        "observed": observed[:500],
-        "expected": _expected(config.kwargs),
-    }
-
-
-def _name(type_: str, column: str | None, kwargs: dict[str, Any]) -> str:
-    """`expect_column_values_to_be_in_set(item_id, 3775 values)`: the size tells a reference from a list of words."""
-    values = kwargs.get("value_set")
-    told = [column] if column else []
-    return f"{type_}({', '.join([*told, f'{len(values)} values'] if values is not None else told)})"
-
-
-def _expected(kwargs: dict[str, Any]) -> str:
-    told = {k: v for k, v in kwargs.items() if k not in ("batch_id", "column") and v is not None}
-    if len(told.get("value_set", ())) > 20:
-        told["value_set"] = f"{len(told['value_set'])} known values"
-    return ", ".join(f"{k} {v}" for k, v in told.items()) or "holds for every row"
-
-
 def _is_empty(marts: Marts, table: Table) -> bool:
     return table.empty_with is not None and not len(marts.frame(f"select 1 from {table.empty_with} limit 1"))
 
@@ -162,7 +102,7 @@ def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
     shown = pd.concat([shelves["item_id"], frames["search_results"]["item_id"], frames["popular_items"]["item_id"]])
     count = int(shown.isin(set(unavailable)).sum())
     checks.append(
-        _check("only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none")
+        check("night", "only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none")
     )
     values = frames["metrics"].set_index("metric")["value"]
     for placement in ("for_you", "discover"):
@@ -180,7 +120,8 @@ def _books_balance(run: Run) -> dict[str, Any]:
     wrong += [one["file"] for one in warehouse.receipts(run) if accounted[one["file"]] != one["count_rows"]]
     total = sum(filter(None, delivered.values()))
     told = f"{accounted.total()} rows" + (f", not all of {', '.join(sorted(wrong)[:3])}" if wrong else "")
-    return _check("books_balance", not wrong and accounted.total() == total, told, f"{total} rows, file by file")
+    is_ok = not wrong and accounted.total() == total
+    return check("night", "books_balance", is_ok, told, f"{total} rows, file by file")
 
 
 def _users_served(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
@@ -220,9 +161,5 @@ def _ratio(values: pd.Series, placement: str) -> float | None:
 def _gate(name: str, observed: float | None, least: float) -> dict[str, Any]:
     """A gate holds when the figure reaches its bound; without anything to measure it says so."""
     if observed is None:
-        return _check(name, True, "nothing to measure", f"at least {least:g}")
-    return _check(name, observed >= least, f"{observed:g}", f"at least {least:g}")
-
-
-def _check(name: str, is_ok: bool, observed: str, expected: str) -> dict[str, Any]:
-    return {"table_name": "night", "check_name": name, "is_ok": is_ok, "observed": observed, "expected": expected}
+        return check("night", name, True, "nothing to measure", f"at least {least:g}")
+    return check("night", name, observed >= least, f"{observed:g}", f"at least {least:g}")

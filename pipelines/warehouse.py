@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from pipelines import contracts
+from pipelines import contracts, profiles
 from pipelines import run as runs
 from pipelines.contracts import Table
 from pipelines.errors import NothingPublished
@@ -166,6 +166,12 @@ def write_runs(run: Run, folder: Path) -> None:
         "fusion": chosen["for_you"],
     }
     pd.DataFrame([row]).to_parquet(folder / "runs.parquet", index=False)
+
+
+def write_arrivals(run: Run, folder: Path) -> None:
+    """When the events of each day arrived, from the profiles of the run's partitions."""
+    told = pd.DataFrame(profiles.arrivals(profiles.of(run, "events")))
+    told.assign(run_id=run.run_id).to_parquet(folder / "arrivals.parquet", index=False)
 
 
 def write_metrics(run: Run, folder: Path) -> None:

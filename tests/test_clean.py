@@ -171,6 +171,18 @@ def test_columns_and_event_types_of_another_export_are_mapped(shop: Path):
     assert accepted(cleaned(shop), "user_id, event_type, item_id") == [("anna", "view", "i1")]
 
 
+def test_a_column_with_a_new_name_is_read_under_both(shop: Path):
+    """The mapping names the new one; a file from before it has the contract's, whatever its format."""
+    (shop / "raw" / "events" / "dt=2026-03-01" / "part.jsonl").unlink()
+    deliver(shop, "events", "2026-02-27", [event(2, "2026-02-27", query="mug")])
+    for day, column, query in (("2026-02-28", "query", "pot"), ("2026-03-01", "querry", "pan")):
+        path = shop / "raw" / "events" / f"dt={day}" / "part.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist([event(int(day[-2:]), day, **{column: query})]), path)
+    run = cleaned(shop, **{"columns.events.query": "querry", "clean.unknown_items": "keep"})
+    assert accepted(run, "query") == [("mug",), ("pan",), ("pot",)]
+
+
 def test_when_most_rows_break_a_rule_the_files_are_wrong(shop: Path):
     """The night stops, names rule, count, example and cure, and the lake stays as it was."""
     rows = [event(1), *(event(n, price_cents="cheap") for n in range(2, 12))]

@@ -14,6 +14,7 @@ from pipelines import night, warehouse
 from pipelines import open as opening
 from pipelines.errors import BadInput, GateFailed
 from pipelines.generate import generate
+from pipelines.run import Override
 
 ROOT = Path(__file__).resolve().parents[1]
 DAGS = ROOT / "dags"
@@ -100,7 +101,8 @@ def test_arrows_are_as_declared(nightly):
     assert {task.task_id: set(task.upstream_task_ids) for task in nightly.tasks} == {
         "open": set(),
         "clean": {"open"},
-        "build": {"clean"},
+        "admit": {"clean"},
+        "build": {"admit"},
         "train_als": {"build"},
         "train_profile": {"build"},
         "fuse": {"train_als", "train_profile"},
@@ -141,6 +143,7 @@ def test_publishing_is_announced_as_an_asset(nightly):
         ("nightly_recommendations", {"settings": ["als.factors"]}),
         ("nightly_recommendations", {"settings": {"als.factors": [32]}}),
         ("nightly_recommendations", {"settings": {"Not A Name": 1}}),
+        ("nightly_recommendations", {"admit_anyway": ""}),
         ("rollback_recommendations", {}),
         ("rollback_recommendations", {"why": "x"}),
         ("rollback_recommendations", {"why": "bad prices", "to": ""}),
@@ -188,11 +191,12 @@ class Stages:
     def lease(self) -> Path:
         return self.home / "runs" / f"{DAY}.nightly.lease"
 
-    def open_run(self, *, owner, day, label, overrides, fired_at):
+    def open_run(self, *, owner, day, label, overrides, fired_at, admit_anyway):
         self._perform("open")
         self.lease.parent.mkdir(parents=True, exist_ok=True)
         self.lease.write_text(json.dumps({"owner": owner}))
         self.opened = {"day": day, "label": label, "overrides": overrides, "fired_at": fired_at}
+        self.leave = admit_anyway
         return type("Opened", (), {"run_id": f"{DAY}.nightly"})
 
     def perform(self, stage: str, run_id: str) -> None:
@@ -219,11 +223,12 @@ def run_dag(dag, conf=None) -> tuple[str, dict[str, str]]:
 @pytest.mark.slow
 def test_a_good_night_performs_every_stage_once_and_hands_the_run_back(nightly, stages):
     """All stages run in order, the trigger's values reach `open`, and the lease is gone afterwards."""
-    state, tasks = run_dag(nightly, {"day": str(DAY), "settings": {"als.factors": 8}})
+    state, tasks = run_dag(nightly, {"day": str(DAY), "settings": {"als.factors": 8}, "admit_anyway": "stock taking"})
     assert (state, set(tasks.values())) == ("success", {"success"})
     assert sorted(stages.performed) == sorted(["open", *night.STAGES])
     assert (stages.opened["day"], stages.opened["label"]) == (DAY, "nightly")
     assert stages.opened["overrides"] == {"als.factors": 8}
+    assert stages.leave == Override("stock taking", "dag_test")
     assert not stages.lease.exists()
 
 
@@ -231,7 +236,7 @@ def test_a_good_night_performs_every_stage_once_and_hands_the_run_back(nightly, 
 def test_without_a_day_the_moment_of_firing_decides(nightly, stages):
     """A scheduled run leaves the day open and passes on when it fired."""
     run_dag(nightly)
-    assert stages.opened["day"] is None
+    assert (stages.opened["day"], stages.leave) == (None, None)
     assert abs(stages.opened["fired_at"] - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
 
 

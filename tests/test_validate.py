@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pipelines import contracts, validate
+from pipelines import contracts, expectations, validate
 
 MARTS = SimpleNamespace(frame=lambda query: [1])  # a shop that has users, queries and events
 ITEM = {
@@ -71,8 +71,8 @@ def test_a_check_that_was_not_executed_is_an_error():
     """Silence is no success: the declared list must equal the executed one."""
     serving = contracts.tables("serving")
     declared = validate.expectations(serving["items"], {})
-    with pytest.raises(validate.SuiteIncomplete, match="items: declared and executed checks differ"):
-        validate._records("items", declared, [])
+    with pytest.raises(expectations.SuiteIncomplete, match="items: declared and executed checks differ"):
+        expectations._records("items", declared, [])
 
 
 def counted(tmp_path: Path, books: dict[str, int], lines: int = 3) -> bool:

@@ -83,8 +83,7 @@ def land(
     Memory is bounded by the size of a block, whatever the file.
     Raises BadInput for a file that is broken, or not the one that was counted.
     """
-    names = [column.name for column in table.columns if not column.is_filled]
-    wanted = Wanted({name: mapping.get(name, name) for name in names}, number)
+    wanted = Wanted(table.sources(mapping, file.columns), number)
     path = home / file.path
     if file.format == "parquet":
         with expected_whole(path, file.table, file.day):

@@ -59,10 +59,9 @@ def _by_schema(paths: Iterable[Path]) -> list[list[str]]:
 
 def _native(frame: DataFrame, table: Table, mapping: Mapping[str, str]) -> DataFrame:
     """A Parquet file's own columns under the contract's names; its rows count as lines from 1."""
-    wanted = {c.name: mapping.get(c.name, c.name) for c in table.columns if not c.is_filled}
     columns = {
         name: field(source) if source in frame.columns else F.lit(None).cast("string")
-        for name, source in wanted.items()
+        for name, source in table.sources(mapping, frame.columns).items()
     }
     return frame.select(
         *[column.alias(name) for name, column in columns.items()],

@@ -63,7 +63,7 @@ def detect(path: Path, told: FileFormat, wanted: Collection[str], max_mb: int) -
 
 def sources(names: Collection[str], mapping: Mapping[str, str]) -> set[str]:
     """The column names that files bring for the contract's."""
-    return {mapping.get(name, name) for name in names}
+    return {*names, *mapping.values()}
 
 
 def _csv(dialect: Dialect, text: str, told: FileFormat, wanted: Collection[str]) -> tuple[Dialect, tuple[str, ...]]:

@@ -1,0 +1,90 @@
+"""Great Expectations, asked about frames: suites in, one record per expectation out, and none left out."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipelines.errors import NightshelfError
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
+LEVELS = {"critical": "stop", "warning": "warn"}  # Great Expectations' words for how much a failure matters
+
+
+class SuiteIncomplete(NightshelfError):
+    """Not every declared expectation was executed, so that nothing is known about the tables."""
+
+
+def held(suites: Mapping[str, list[Any]], frames: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
+    """The frame of each name held against the suite of that name."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("run")
+    for name, declared in suites.items():
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=declared))
+        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        yield from _records(name, declared, definition.run(batch_parameters={"dataframe": frames[name]}).results)
+
+
+def check(
+    table: str, name: str, is_ok: bool, observed: str, expected: str, level: str = "stop", override: str | None = None
+) -> dict[str, Any]:
+    """A row of `quality_checks`."""
+    told = {"table_name": table, "check_name": name, "level": level, "is_ok": is_ok}
+    return {**told, "observed": observed, "expected": expected, "override": override}
+
+
+def stopping(checks: pd.DataFrame) -> pd.DataFrame:
+    """The failed checks that stop the night: those of level `stop` that nobody has overridden."""
+    return checks[~checks["is_ok"] & (checks["level"] == "stop") & checks["override"].isna()]
+
+
+def lines(failed: pd.DataFrame) -> str:
+    """Failed checks for a person to read, one a line."""
+    told = (f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples())
+    return "\n".join(told)
+
+
+def _records(table: str, declared: list[Any], results: Iterable[Any]) -> list[dict[str, Any]]:
+    """One record per expectation; what was declared and what was executed must be the same."""
+    records = [_record(table, result) for result in results]
+    names = sorted(_name(e.expectation_type, getattr(e, "column", None), e.configuration.kwargs) for e in declared)
+    executed = sorted(record["check_name"] for record in records)
+    if names != executed:
+        raise SuiteIncomplete(f"{table}: declared and executed checks differ: {sorted(set(names) ^ set(executed))}.")
+    return records
+
+
+def _record(table: str, result: Any) -> dict[str, Any]:
+    config, seen = result.expectation_config, dict(result.result)
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        observed = f"raised {result.exception_info.get('exception_message')}"
+    elif "observed_value" in seen:
+        observed = str(seen["observed_value"])
+    else:
+        observed = f"{seen.get('unexpected_count')} of {seen.get('element_count')} rows break it"
+        if seen.get("partial_unexpected_list"):
+            observed += f", for example {seen['partial_unexpected_list'][:3]}"
+    name = _name(config.type, config.kwargs.get("column"), config.kwargs)
+    return check(table, name, bool(result.success), observed[:500], _expected(config.kwargs), LEVELS[config.severity])
+
+
+def _name(type_: str, column: str | None, kwargs: dict[str, Any]) -> str:
+    """`expect_column_values_to_be_in_set(item_id, 3775 values)`: the size tells a reference from a list of words."""
+    values = kwargs.get("value_set")
+    told = [column] if column else []
+    return f"{type_}({', '.join([*told, f'{len(values)} values'] if values is not None else told)})"
+
+
+def _expected(kwargs: dict[str, Any]) -> str:
+    told = {k: v for k, v in kwargs.items() if k not in ("batch_id", "column") and v is not None}
+    if len(told.get("value_set", ())) > 20:
+        told["value_set"] = f"{len(told['value_set'])} known values"
+    return ", ".join(f"{k} {v}" for k, v in told.items()) or "holds for every row"
