@@ -19,7 +19,7 @@ from pipelines.run import Run, stage
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "rejected_rows", "rule_effects", "metrics", "runs")  # fmt: skip
+           "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs")  # fmt: skip
 
 
 class SuiteIncomplete(NightshelfError):
