@@ -46,6 +46,7 @@ class Marts:
         """What counts as a success: purchases, or views in a shop where nobody buys."""
         has_purchases = self.connection.execute(
             "select coalesce(max(count_purchases), 0) > 0 from interactions"
+            " join users using (user_id) where flagged_date is null"
         ).fetchone()
         return "count_purchases" if has_purchases and has_purchases[0] else "count_views + count_carts"
 

@@ -5,7 +5,7 @@
 
 with events as (
     select
-        *,
+        * exclude (price_cents, arrival_date),
         case
             when session_id is not null then 'session ' || session_id
             when user_id is not null then 'user ' || user_id
@@ -108,13 +108,11 @@ named as (
         occurred_at,
         event_date,
         quantity,
-        price_cents,
         session_id,
         visit_id,
         coalesce(owner_id, session_id) as visitor_id,
         owner_id is not null as is_user,
-        order_id,
-        arrival_date
+        order_id
     from owned
 )
 
