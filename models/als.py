@@ -105,8 +105,10 @@ def fit(
     epochs: int = 15,
     seed: int = 0,
     threads: int = 1,
+    teachers: np.ndarray | None = None,
 ) -> ALSModel:
-    """Learn factors from non-negative weights (U, I).
+    """Learn factors from non-negative weights (U, I): items' from the users `teachers` (U,) bool, all without, then
+    every user's from the items'.
 
     `implicit` takes a stored value as the confidence itself (c = alpha × weight, indefinite below 1), so it is
     handed c = 1 + alpha × weight with its own alpha at 1. Equal arguments give equal bits.
@@ -118,13 +120,14 @@ def fit(
     if regularization <= 0:
         raise ValueError(f"regularization is {regularization}: it must be positive for every user to have one solution")
     confidences = _confidences(interactions, alpha)
-    largest = confidences.data.max(initial=0.0)
+    taught = confidences if teachers is None else confidences[teachers]
+    largest = taught.data.max(initial=0.0)
     if largest > LARGEST_CONFIDENCE:
         raise ValueError(f"the largest confidence is {largest:.3g}: lower alpha {alpha} or cap the interaction weights")
     item_factors = np.zeros((confidences.shape[1], factors), dtype=np.float32)
-    if confidences.nnz:
+    if taught.nnz:
         item_factors = _item_factors(
-            confidences,
+            taught,
             factors=factors,
             regularization=regularization,
             alpha=1.0,

@@ -11,6 +11,7 @@ import duckdb
 from pipelines import contracts
 from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
+from pipelines.settings import Section
 
 SHOWN_FAILURES = 5
 POPULAR_LENGTH = 200  # rows of `popular_items` per segment; shelves are filled from them
@@ -74,6 +75,8 @@ def _variables(run: Run) -> dict[str, object]:
         "day": run.day.isoformat(),
         "holdout_cut": run.holdout_cut.isoformat(),
         "timezone": settings.shop.timezone,
+        **_prefixed("sessions", settings.sessions),
+        **_prefixed("bots", settings.bots),
         "weight_view": settings.weights.view,
         "weight_cart": settings.weights.cart,
         "weight_purchase": settings.weights.purchase,
@@ -81,6 +84,10 @@ def _variables(run: Run) -> dict[str, object]:
         "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,
     }
+
+
+def _prefixed(name: str, section: Section) -> dict[str, object]:
+    return {f"{name}_{key}": value for key, value in section}
 
 
 def _failures(folder: Path, output: str) -> str:

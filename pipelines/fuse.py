@@ -210,7 +210,7 @@ def rank(candidates: Candidates, parts: np.ndarray, placement: str, depth: int, 
 def learn(run: Run, marts: Marts) -> tuple[dict[str, LinearBlend], dict[str, str], list[dict]]:
     """Weights per placement from the held-out days, whether the blend or RRF ranks, and the night's figures."""
     sources = load_sources(run, marts, "holdout")
-    truth = marts.bought(run.day, after=run.holdout_cut)
+    truth = marts.bought(run.day, after=run.holdout_cut).multiply(marts.people(run.day)[:, None]).tocsr()
     blends, chosen, records = {}, {}, []
     for placement in LEARNED:
         wanted = truth if placement == "for_you" else truth - truth.multiply(sources.bought)

@@ -46,8 +46,16 @@ class Marts:
         """What counts as a success: purchases, or views in a shop where nobody buys."""
         has_purchases = self.connection.execute(
             "select coalesce(max(count_purchases), 0) > 0 from interactions"
+            " join users using (user_id) where flagged_date is null"
         ).fetchone()
         return "count_purchases" if has_purchases and has_purchases[0] else "count_views + count_carts"
+
+    def people(self, until: dt.date) -> np.ndarray:
+        """(U,) bool: users whom nothing known by then shows to be bots; models learn from them only."""
+        flagged = self.frame("select user_id from users where flagged_date <= ?", until)["user_id"]
+        people = np.ones(len(self.users), dtype=bool)
+        people[self.users.positions(flagged)] = False
+        return people
 
     def known_items(self, until: dt.date) -> np.ndarray:
         """(I,) bool: in the catalogue by then."""
@@ -102,8 +110,8 @@ class Marts:
         return self._gather(rows, starts, ends, np.full(len(self.users), np.datetime64(until)))
 
     def history_examples(self, until: dt.date) -> tuple[Histories, np.ndarray]:
-        """For each first purchase of an item by a user: the history before that day, and the item bought (N,)."""
-        rows = self._sequence(until)
+        """For each first purchase of an item by a person: the history before that day, and the item bought (N,)."""
+        rows, people = self._sequence(until), self.people(until)
         user, day = rows["user"].to_numpy(), rows["event_date"].to_numpy()
         is_new_day = (
             np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1])) if len(rows) else np.empty(0, bool)
@@ -111,7 +119,7 @@ class Marts:
         day_starts = np.maximum.accumulate(np.where(is_new_day, np.arange(len(rows)), 0))
         user_starts = np.searchsorted(user, user, side="left")
         is_first = ~rows.duplicated(["user", "item"]).to_numpy()
-        chosen = np.flatnonzero(is_first & (rows["value"].to_numpy() > 0) & (day_starts > user_starts))
+        chosen = np.flatnonzero(is_first & (rows["value"].to_numpy() > 0) & (day_starts > user_starts) & people[user])
         histories = self._gather(rows, user_starts[chosen], day_starts[chosen], day[chosen])
         return histories, rows["item"].to_numpy()[chosen]
 

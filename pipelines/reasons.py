@@ -29,7 +29,7 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
     reason[is_bought & (reason == "people_like_you")] = "bought_again"  # ALS then says what the purchase itself says
     interactions = marts.interactions(run.day)
-    is_cold = interactions.getnnz(axis=0)[items] == 0
+    is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
     reason[is_cold & (parts.max(axis=1) > 0)] = "new_for_you"
     reason[shelves["fallback"].notna().to_numpy()] = "popular_here"
     evidence = np.where(reason == "bought_again", items, -1)

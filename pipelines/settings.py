@@ -140,7 +140,7 @@ class Admit(Section):
 class Sessions(Section):
     gap_minutes: int = Field(30, ge=1, description="Inactivity that ends a session.")
     infer_clicks: Literal["auto", "always", "never"] = Field(
-        "auto", description="Take a view after a search for a click on its results; auto: if no view names its query."
+        "auto", description="Take a view after a search for a click on it; auto: until a view names its query."
     )
 
 
@@ -149,7 +149,7 @@ class Bots(Section):
     max_acts_per_minute: int = Field(60, ge=1, description="Acts of one visitor within one minute.")
     max_items_per_day: int = Field(1000, ge=1, description="Different items that one visitor meets on one day.")
     min_gap_variation: float = Field(
-        0.1, ge=0, description="Least standard deviation of the pauses between acts, as a share of their mean."
+        0.1, ge=0, description="Least width of the middle half of the pauses between acts, as a share of their median."
     )
     regular_acts: int = Field(100, ge=3, description="Acts on one day from which on regularity is judged.")
     allow: list[str] = Field([], description="Visitors that are never flagged: user or session ids.")

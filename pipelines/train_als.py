@@ -19,5 +19,6 @@ def run(run: Run, folder: Path) -> None:
             epochs=settings.als.epochs,
             seed=settings.seed,
             threads=settings.machine.threads,
+            teachers=marts.people(until),
         )
         model.save(folder / part)

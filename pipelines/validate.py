@@ -17,7 +17,7 @@ from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
+           "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
 
 
 def run(run: Run) -> None:

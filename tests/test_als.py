@@ -54,6 +54,15 @@ def test_nothing_known_is_the_zero_vector():
     assert model.user_factors[:-1].any(axis=1).all()
 
 
+def test_who_does_not_teach_is_folded_in():
+    """Items are as without the first users, to the bit, and everybody has a vector."""
+    weights, teachers = shop(), np.arange(40) >= 3
+    weights[0] *= 1e9  # more than anybody could learn from
+    model = fit(weights, teachers=teachers, **SETTINGS)
+    np.testing.assert_array_equal(model.item_factors, fit(weights[3:], **SETTINGS).item_factors)
+    assert model.user_factors[:-1].any(axis=1).all()
+
+
 def test_contributions_sum_to_the_score():
     """The history's contributions to each target add up to its folded-in score (section 5)."""
     weights = shop()

@@ -59,6 +59,14 @@ def test_what_was_planted_is_rejected(night: Run):
     assert told == {rule: planted[kind] for kind, rule in rules.items()}
 
 
+def test_the_planted_bots_are_flagged(night: Run):
+    """They and nobody else."""
+    users = pd.read_parquet(night.home / "truth" / "users.parquet")
+    flagged = rows(night, "select distinct visitor_id from bot_flags where is_user")
+    assert set(flagged["visitor_id"]) == set(users.loc[users["is_bot"], "user_id"])
+    assert rows(night, "select count(*) as n from bot_flags where not is_user")["n"][0] == 0
+
+
 def test_every_known_user_has_full_shelves_of_available_items(night: Run):
     """Users without any history too; nobody sees an item twice on one shelf, or one that cannot be bought."""
     shelves = rows(

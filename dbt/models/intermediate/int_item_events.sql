@@ -1,5 +1,5 @@
-{# What people did with items, each act with what it says about taste; `undone_date` is the day on which the last piece
-   of a purchase had come back. #}
+{# What people did with items, each act with what it says about taste. `undone_date` is the day on which the last piece
+   of a purchase had come back; `flagged_date` that from which on its visitor is known as a bot. #}
 with undone as (
     select purchase_id as event_id, max(undone_date) as undone_date
     from {{ ref("int_undone_purchases") }}
@@ -8,9 +8,10 @@ with undone as (
 ),
 
 events as (
-    select events.*, undone.undone_date
-    from {{ ref("stg_events") }} as events
+    select events.*, undone.undone_date, bots.flagged_date
+    from {{ ref("int_events") }} as events
     left join undone using (event_id)
+    left join {{ ref("int_bots") }} as bots using (visitor_id, is_user)
     where events.item_id is not null and events.event_type <> 'return'
 ),
 

@@ -11,7 +11,7 @@ with events as (
         occurred_at,
         event_date,
         quantity
-    from {{ ref("stg_events") }}
+    from {{ ref("int_events") }}
     where event_type in ('purchase', 'return') and item_id is not null
 ),
 

@@ -1,6 +1,9 @@
 with events as (
-    select *, coalesce(order_id, session_id) as basket_id
+    select * replace (least(undone_date, flagged_date) as undone_date), coalesce(order_id, visit_id) as basket_id
     from {{ ref("int_item_events") }}
+    where
+        (order_id is not null or visitor_id is not null)
+        and (flagged_date is null or flagged_date > event_date)
 ),
 
 contents as (
@@ -11,7 +14,6 @@ contents as (
         bool_or(event_type = 'purchase' and undone_date is null) as is_purchase,
         {{ all_undone_date() }} as undone_date
     from events
-    where basket_id is not null
     group by basket_id, item_id
 )
 

@@ -1,6 +1,8 @@
 with searches as (
-    select * from {{ ref("stg_events") }}
-    where event_type = 'search' and query is not null
+    select events.*
+    from {{ ref("int_events") }} as events
+    anti join {{ ref("int_bots") }} using (visitor_id, is_user)
+    where events.event_type = 'search' and events.query is not null
 ),
 
 counted as (

@@ -9,18 +9,31 @@ entries as (
         query,
         item_id,
         event_date,
+        flagged_date,
         event_date as known_date,
         weight,
         case when event_type = 'view' then 1 else 0 end as count_views,
         case when event_type = 'purchase' then 1 else 0 end as count_purchases
     from events
     union all
-    select query, item_id, event_date, undone_date, 0, 0, -1 from events
+    select query, item_id, event_date, flagged_date, undone_date, 0, 0, -1 from events
     where undone_date is not null
     union all
-    select events.query, events.item_id, events.event_date, undone.undone_date, -events.weight * undone.share, 0, 0
+    select
+        events.query,
+        events.item_id,
+        events.event_date,
+        events.flagged_date,
+        undone.undone_date,
+        -events.weight * undone.share,
+        0,
+        0
     from events
     inner join {{ ref("int_undone_purchases") }} as undone on events.event_id = undone.purchase_id
+),
+
+believed as (
+    {{ less_bots("entries", "query, item_id, event_date", ["weight", "count_views", "count_purchases"]) }}
 ),
 
 daily as (
@@ -32,7 +45,7 @@ daily as (
         cast(sum(weight) as double) as weight,
         cast(sum(count_views) as bigint) as count_views,
         cast(sum(count_purchases) as bigint) as count_purchases
-    from entries
+    from believed
     group by query, item_id, event_date, known_date
 )
 

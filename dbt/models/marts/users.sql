@@ -13,9 +13,14 @@ active as (
         min(event_date) as first_event_date,
         max(event_date) as last_event_date,
         count(*) as count_events
-    from {{ ref("stg_events") }}
+    from {{ ref("int_events") }}
     where user_id is not null
     group by user_id
+),
+
+bots as (
+    select visitor_id as user_id, flagged_date from {{ ref("int_bots") }}
+    where is_user
 ),
 
 joined as (
@@ -24,9 +29,11 @@ joined as (
         profiles.country,
         least(profiles.first_seen_date, active.first_event_date) as first_seen_date,
         active.last_event_date,
-        coalesce(active.count_events, 0) as count_events
+        coalesce(active.count_events, 0) as count_events,
+        bots.flagged_date
     from profiles
     full join active using (user_id)
+    left join bots using (user_id)
 )
 
 select * from joined

@@ -4,6 +4,7 @@ with events as (
     where
         event_type in ('view', 'purchase')
         and undone_date is null
+        and flagged_date is null
         and event_date > cast('{{ var("day") }}' as date) - {{ var("popularity_days") }}
 ),
 
