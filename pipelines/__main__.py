@@ -18,7 +18,8 @@ from rich.text import Text
 from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
-from pipelines.run import home, release_lease
+from pipelines.raw.files import shown
+from pipelines.run import Run, home, release_lease
 
 CONSOLE = Console()
 STAGE_HELP = {
@@ -48,11 +49,18 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 )
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
+quarantiner = typer.Typer(no_args_is_help=True, help="Look at rejected rows, correct them, and let them in.")
 app.add_typer(importer, name="import", rich_help_panel="Input")
+app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
+RunId = Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was cleaned.")]
+RawTable = Annotated[str | None, typer.Option("--table", help="events, items or users.")]
+Rule = Annotated[str | None, typer.Option(help="The rule that rejected the rows; docs/input.md lists them.")]
+Arrived = Annotated[str | None, typer.Option(help="Day on which the rows arrived, YYYY-MM-DD.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Rows at most. Default: 20 on the screen, all into a file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
 
 
@@ -201,6 +209,59 @@ def show_demo() -> None:
     show.demo(CONSOLE, home())
 
 
+@quarantiner.command("list")
+def quarantine_list(table: RawTable = None, rule: Rule = None, arrived: Arrived = None, run: RunId = None) -> None:
+    """Count rejected rows by table, arrival day, rule and file, with an example."""
+    from pipelines import quarantine
+
+    quarantine.counts(CONSOLE, _cleaned(run), quarantine.Wanted(table, rule, _day(arrived)))
+
+
+@quarantiner.command("show")
+def quarantine_show(
+    table: RawTable = None,
+    rule: Rule = None,
+    arrived: Arrived = None,
+    run: RunId = None,
+    limit: Limit = None,
+    to: Annotated[Path | None, typer.Option(help="Write JSON lines there, to be corrected and replayed.")] = None,
+) -> None:
+    """Show rejected rows as they came, or write those that do not count yet for correction."""
+    from pipelines import quarantine
+
+    wanted = quarantine.Wanted(table, rule, _day(arrived))
+    if to is None:
+        quarantine.show(CONSOLE, _cleaned(run), wanted, limit)
+        return
+    count = quarantine.write(_cleaned(run), wanted, limit, to)
+    _print(f"{count} rows written. Correct them, then: nightshelf quarantine replay {to}")
+
+
+@quarantiner.command("replay")
+def quarantine_replay(
+    file: Annotated[Path | None, typer.Argument(help="Corrected JSON lines, from `show --to`.")] = None,
+    table: RawTable = None,
+    rule: Rule = None,
+    arrived: Arrived = None,
+    run: RunId = None,
+    day: Annotated[str | None, typer.Option(help="Arrival day. Default: the latest that the table has.")] = None,
+) -> None:
+    """Deliver corrected rows, or with --table and --rule rejected rows as they are; each counts once."""
+    from pipelines import quarantine, raw, replay
+
+    if (file is None) == (table is None or rule is None):
+        raise BadSetting("Name a file of corrected rows, or --table and --rule of rows to replay as they are.")
+    wanted = quarantine.Wanted(table, rule, _day(arrived))
+    chosen = _cleaned(run)
+    done = replay.corrected(chosen, file, _day(day)) if file else replay.as_they_are(chosen, wanted, _day(day))
+    for one in done:
+        _print(f"{one.count_rows} rows {'are' if one.is_new else 'were before'} delivered as {one.path}.")
+    if not done:
+        _print("Nothing to replay: all such rows count already, or wait for the next night.")
+    elif last := max(one.day for one in done):
+        _print(f"Next: nightshelf night --day {max([last, *raw.days(chosen.home, 'events')])}")
+
+
 def main() -> None:
     """Run the command line; what a person can act on is told in one message, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)])
@@ -208,7 +269,8 @@ def main() -> None:
     try:
         app()
     except NightshelfError as error:
-        told = Text.assemble((f"{type(error).__name__}: ", "red"), str(error))
+        lines = "\n".join(map(shown, str(error).split("\n")))  # the text may quote what files say
+        told = Text.assemble((f"{type(error).__name__}: ", "red"), lines)
         Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)
 
@@ -224,6 +286,12 @@ def _date(text: str) -> dt.date:
         raise BadSetting(f"{text!r} is no day. Write it as YYYY-MM-DD.") from None
 
 
+def _cleaned(run_id: str | None) -> Run:
+    from pipelines import quarantine
+
+    return Run.load(run_id) if run_id else quarantine.newest(home())
+
+
 def _overrides(pairs: list[str] | None) -> dict[str, Any]:
     overrides = {}
     for pair in pairs or []:
@@ -232,6 +300,11 @@ def _overrides(pairs: list[str] | None) -> dict[str, Any]:
             raise BadSetting(f"--set {pair}: write it as section.name=value.")
         overrides[name] = value
     return overrides
+
+
+def _print(text: str) -> None:
+    """A line with names in it that somebody chose."""
+    CONSOLE.print(Text(shown(text)), soft_wrap=True)
 
 
 def _print_counts(what: str, counts: dict[str, Any]) -> None:

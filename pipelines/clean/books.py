@@ -17,7 +17,7 @@ from pipelines.raw import RawFile
 from pipelines.raw.records import originals
 from pipelines.run import Run, write_json
 
-NOT_WRONG = ("accepted", "duplicate", "repeated_file")  # what says nothing against a delivery
+NOT_WRONG = ("accepted", "duplicate", "replayed_before", "repeated_file")  # what says nothing against a delivery
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,222 @@
+"""Replay: quarantined rows delivered once more, corrected or as they are, with a trace to where they stood."""
+
+import datetime as dt
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import contracts, raw, warehouse
+from pipelines.errors import BadInput
+from pipelines.quarantine import NOTES, Wanted, nearest, open_rows, opened, sources
+from pipelines.run import Run
+
+SHOWN_ROWS = 5  # wrong rows that a message names
+Wrong = tuple[int, str]  # line in the file of corrections, and what is wrong with it
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row to deliver: its line in the file of corrections, the place that it replays, values by the shop's names."""
+
+    number: int
+    replays: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rejected row stands; `origin` is the place of the row that it was before anybody corrected it."""
+
+    table: str
+    arrived_on: dt.date
+    origin: str
+    is_replayed: bool
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A raw file of replayed rows; `is_new` is false for one that was there before."""
+
+    path: Path
+    day: dt.date
+    count_rows: int
+    is_new: bool
+
+
+def corrected(run: Run, path: Path, day: dt.date | None = None) -> list[Delivered]:
+    """Deliver a file of corrected JSON lines: a raw file for each table, arriving on `day` or the table's latest day.
+
+    What was delivered before is not delivered again. Raises BadInput naming the wrong lines; then nothing is delivered.
+    """
+    rows, wrong = _read(path)
+    places = _places(run, [row.replays for row in rows])
+    _refuse(path, [*wrong, *_wrong(run, rows, places)])
+    by_table: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_table[places[row.replays].table].append(row)
+    before = {table: _standing(run, table, rows) for table, rows in by_table.items()}
+    fresh = {table: rows for table, rows in by_table.items() if not before[table]}
+    _refuse(path, [one for rows in fresh.values() for one in _done(run, rows, places)])
+    new = _deliver(run, fresh, {name: place.arrived_on for name, place in places.items()}, day)
+    return [found for found in before.values() if found] + new
+
+
+def as_they_are(run: Run, wanted: Wanted, day: dt.date | None = None) -> list[Delivered]:
+    """Deliver rejected rows unchanged, for rules that let through what a person has looked at.
+
+    Rows that count, or wait for the next night, are left out. Raises BadInput for rows that could not be read.
+    """
+    waiting = _waiting(run)
+    found = [row for row in open_rows(run, wanted) if row.origin not in waiting]
+    if unread := [row for row in found if not row.values]:
+        raise BadInput(
+            f"{len(unread)} of {len(found)} rows, first {unread[0].origin}, could not be read, or their file is gone. "
+            "Correct them first: `nightshelf quarantine show --to FILE`. Nothing was delivered."
+        )
+    by_table: dict[str, list[Row]] = defaultdict(list)
+    for number, row in enumerate(found, 1):
+        by_table[row.table].append(Row(number, row.origin, row.values))
+    return _deliver(run, by_table, {row.origin: row.arrived_on for row in found}, day)
+
+
+def _read(path: Path) -> tuple[list[Row], list[Wrong]]:
+    """The rows of a file of corrections, and the lines that are none."""
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist. `nightshelf quarantine show --to {path}` writes rows for correction.")
+    rows, wrong = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        told = _object(line)
+        if told is None:
+            wrong.append((number, "is no JSON object; write one on each line"))
+        elif not isinstance(told.get("replays"), str):
+            wrong.append((number, "has no `replays`; keep what `nightshelf quarantine show --to` wrote there"))
+        else:
+            rows.append(Row(number, told["replays"], told))
+    if not rows and not wrong:
+        raise BadInput(f"{path} has no rows.")
+    return rows, wrong
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        told = json.loads(line, parse_float=str)  # numbers digit for digit
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _places(run: Run, wanted: Sequence[str]) -> dict[str, Place]:
+    """The rejected rows that stand at these places."""
+    query = (
+        "select place, table_name, arrived_on, origin, is_replayed from quarantined where place in (select unnest(?))"
+    )
+    with opened(run) as connection:
+        return {place: Place(*told) for place, *told in connection.execute(query, [list(wanted)]).fetchall()}
+
+
+def _wrong(run: Run, rows: Sequence[Row], places: Mapping[str, Place]) -> Iterator[Wrong]:
+    """Rows that name no row in quarantine, or say it in columns that its table does not have."""
+    first: dict[str, int] = {}
+    for row in rows:
+        place = places.get(row.replays)
+        if place is None:
+            yield row.number, f"replays {row.replays!r}, which does not stand in the quarantine of {run.run_id}"
+            continue
+        if first.setdefault(row.replays, row.number) != row.number:
+            yield row.number, f"replays the same row as line {first[row.replays]}"
+        if place.origin != row.replays:
+            yield row.number, f"replays a correction; name the row that came first, {place.origin!r}"
+        yield from ((row.number, problem) for problem in _misnamed(row, list(sources(run, place.table).values())))
+
+
+def _misnamed(row: Row, known: Sequence[str]) -> Iterator[str]:
+    if not set(row.values) & set(known) - {"replays"}:
+        yield "has no column of the shop; add the corrected ones"
+    for name in row.values:
+        if name not in known and name not in NOTES:
+            yield f"{name!r} is no column.{nearest(name, known)}"
+
+
+def _done(run: Run, rows: Sequence[Row], places: Mapping[str, Place]) -> Iterator[Wrong]:
+    """Rows whose original counts by now, or will after the next night."""
+    waiting = _waiting(run)
+    for row in rows:
+        if places[row.replays].is_replayed:
+            yield row.number, f"replays {row.replays!r}, which counts already, by an earlier correction"
+        elif row.replays in waiting:
+            file = waiting[row.replays]
+            yield row.number, f"replays {row.replays!r}, as {file} does; delete that file to take it back"
+
+
+def _waiting(run: Run) -> dict[str, Path]:
+    """The places that are replayed by files which the run has not read, with the file."""
+    read = {one["sha256"][:16] for one in warehouse.receipts(run)}
+    return {
+        json.loads(line)[sources(run, table)["replays"]]: file
+        for table in contracts.raw_tables()
+        for file in _replayed_files(run, table)
+        if file.stem.removeprefix("replayed-") not in read
+        for line in file.read_text().splitlines()
+    }
+
+
+def _standing(run: Run, table: str, rows: Sequence[Row]) -> Delivered | None:
+    """The file that brought exactly these rows before."""
+    name = _name(_content(run, table, rows))
+    files = [file for file in _replayed_files(run, table) if file.name == name]
+    return Delivered(files[0], _day(files[0]), len(rows), is_new=False) if files else None
+
+
+def _replayed_files(run: Run, table: str) -> list[Path]:
+    return sorted((run.home / "raw" / table).glob("dt=*/replayed-*.jsonl"))
+
+
+def _refuse(path: Path, wrong: Sequence[Wrong]) -> None:
+    if wrong:
+        told = "; ".join(f"line {number} {problem}" for number, problem in sorted(wrong)[:SHOWN_ROWS])
+        more = f"; and {len(wrong) - SHOWN_ROWS} more" * (len(wrong) > SHOWN_ROWS)
+        raise BadInput(f"{path}: nothing was delivered, for {told}{more}.")
+
+
+def _deliver(
+    run: Run, by_table: Mapping[str, Sequence[Row]], arrived: Mapping[str, dt.date], day: dt.date | None
+) -> list[Delivered]:
+    """One raw file for each table, named by its content; all are written before the first appears."""
+    written = []
+    for table, rows in by_table.items():
+        chosen = day or max(raw.days(run.home, table))
+        if early := [row for row in rows if arrived[row.replays] > chosen]:
+            raise BadInput(
+                f"{table}: {len(early)} of {len(rows)} rows arrived after {chosen}, first {early[0].replays}. "
+                "Choose a later --day. Nothing was delivered."
+            )
+        path = run.home / "raw" / table / f"dt={chosen}" / _name(_content(run, table, rows))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")  # hidden: no raw file
+        partial.write_bytes(_content(run, table, rows))
+        written.append((partial, Delivered(path, chosen, len(rows), is_new=True)))
+    for partial, delivered in written:
+        os.replace(partial, delivered.path)
+    return [delivered for _, delivered in written]
+
+
+def _content(run: Run, table: str, rows: Sequence[Row]) -> bytes:
+    """JSON lines with every column, so that the shop's mappings find theirs."""
+    names = sources(run, table)
+    lines = [{n: row.values.get(n) for n in names.values()} | {names["replays"]: row.replays} for row in rows]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _day(file: Path) -> dt.date:
+    return dt.date.fromisoformat(file.parent.name.removeprefix("dt="))
+
+
+def _name(content: bytes) -> str:
+    return f"replayed-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
