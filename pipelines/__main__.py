@@ -73,7 +73,7 @@ def night(
 ) -> None:
     """Run the whole night: open, every stage, report."""
     run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish)
-    CONSOLE.print(f"[green]{run.run_id} is done.[/] Report: {run.folder / 'report' / 'report.html'}", soft_wrap=True)
+    _print(f"{run.run_id} is done.", f"Report: {run.folder / 'report' / 'report.html'}")
 
 
 @app.command("open", rich_help_panel="The night")
@@ -180,9 +180,7 @@ def rollback(
     """Show readers an earlier release again."""
     from pipelines import warehouse
 
-    CONSOLE.print(
-        f"Readers see [green]{warehouse.rollback(home(), to, why, getpass.getuser())}[/] now.", soft_wrap=True
-    )
+    _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
 
 
 @shower.command("user")
@@ -234,7 +232,7 @@ def quarantine_show(
         quarantine.show(CONSOLE, _cleaned(run), wanted, limit)
         return
     count = quarantine.write(_cleaned(run), wanted, limit, to)
-    _print(f"{count} rows written. Correct them, then: nightshelf quarantine replay {to}")
+    _print(f"{count} rows written.", f"Correct them, then: nightshelf quarantine replay {to}")
 
 
 @quarantiner.command("replay")
@@ -255,11 +253,12 @@ def quarantine_replay(
     chosen = _cleaned(run)
     done = replay.corrected(chosen, file, _day(day)) if file else replay.as_they_are(chosen, wanted, _day(day))
     for one in done:
-        _print(f"{one.count_rows} rows {'are' if one.is_new else 'were before'} delivered as {one.path}.")
-    if not done:
-        _print("Nothing to replay: all such rows count already, or wait for the next night.")
-    elif last := max(one.day for one in done):
-        _print(f"Next: nightshelf night --day {max([last, *raw.days(chosen.home, 'events')])}")
+        _print(f"{one.count_rows} rows", f"{'are' if one.is_new else 'were before'} delivered as {one.path}.")
+    if done:
+        last = max(*raw.days(chosen.home, "events"), *(one.day for one in done))
+        _print("Next:", f"nightshelf night --day {last}")
+    else:
+        _print("Nothing to replay:", "all such rows count already, or wait for the next night.")
 
 
 def main() -> None:
@@ -302,15 +301,13 @@ def _overrides(pairs: list[str] | None) -> dict[str, Any]:
     return overrides
 
 
-def _print(text: str) -> None:
-    """A line with names in it that somebody chose."""
-    CONSOLE.print(Text(shown(text)), soft_wrap=True)
+def _print(done: str, more: str = "") -> None:
+    """A line about what was done; the names in it are somebody's, not markup."""
+    CONSOLE.print(Text.assemble((shown(done), "green"), " " * bool(more), shown(more)), soft_wrap=True)
 
 
 def _print_counts(what: str, counts: dict[str, Any]) -> None:
-    CONSOLE.print(
-        f"[green]{what}:[/] " + ", ".join(f"{value:,} {name}" for name, value in counts.items()), soft_wrap=True
-    )
+    _print(f"{what}:", ", ".join(f"{value:,} {name}" for name, value in counts.items()))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from itertools import groupby
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ from rich.text import Text
 from pipelines import warehouse
 from pipelines.errors import NightshelfError
 from pipelines.night import STAGES
+from pipelines.raw.files import shown
 
 SHELF = """
     select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason, e.title as evidence
@@ -40,6 +42,7 @@ RESULTS = """
     where s.query = {query} and s.rank <= {rows}
     order by s.rank
 """
+FOLDED = r"select trim(regexp_replace(lower({query}), '\s+', ' ', 'g'))"  # as staging does
 FIGURES = """
     pivot (
         select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by,
@@ -89,8 +92,8 @@ def user(console: Console, home: Path, user_id: str, rows: int = 20) -> None:
 
 def query(console: Console, home: Path, text: str, rows: int = 20) -> None:
     """The results of one query; raises NightshelfError for a query that nobody typed."""
-    asked = " ".join(text.lower().split())
     with warehouse.connect(home) as release:
+        asked = _first(release, FOLDED.format(query=_quoted(text))) or ""
         found = _ask(console, release, RESULTS.format(query=_quoted(asked), rows=rows), f"Results of “{asked}”")
         if not len(found):
             near = release.execute(
@@ -109,7 +112,8 @@ def demo(console: Console, home: Path) -> None:
         someone, something = _first(release, TELLING_USER), _first(release, TELLING_QUERY)
         marts = home / "runs" / str(run_id) / "build" / "marts.duckdb"
         if someone and marts.exists():
-            release.execute(f"attach {_quoted(str(marts))} as marts (read_only)")
+            place = str(marts).replace("'", "''")
+            release.execute(f"attach '{place}' as marts (read_only)")
             _ask(console, release, HISTORY.format(user=_quoted(someone)), f"What {someone} did")
             _ask(console, release, SHELF.format(user=_quoted(someone), rows=6), f"What {someone} is shown, and why")
         if something:
@@ -117,12 +121,14 @@ def demo(console: Console, home: Path) -> None:
         _ask(console, release, FIGURES, "Tonight on held-out days: `fused` is published, `popularity` is the baseline")
         _ask(console, release, REJECTED, "Raw rows that were not let in, and why")
     console.rule()
-    console.print(f"Release: {current}\nReaders open: {home / 'warehouse' / 'current.duckdb'}", soft_wrap=True)
-    console.print(f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}", soft_wrap=True)
+    places = [
+        f"Release: {current}",
+        f"Readers open: {home / 'warehouse' / 'current.duckdb'}",
+        f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}",
+    ]
     if someone and marts.exists():
-        console.print(
-            f"The history is read from the run's marts: attach '{marts}' as marts (read_only)", soft_wrap=True
-        )
+        places.append(f"The history is read from the run's marts: attach '{marts}' as marts (read_only)")
+    console.print(*map(_text, places), sep="\n", soft_wrap=True)
 
 
 def status(console: Console, home: Path) -> None:
@@ -134,32 +140,36 @@ def status(console: Console, home: Path) -> None:
         lease = path.parent.with_name(f"{path.parent.name}.lease")
         owner = json.loads(lease.read_text())["owner"] if lease.exists() else ""
         opened = json.loads(path.read_text())["opened_at"][:16]
-        table.add_row(
-            path.parent.name, opened, f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}", owner
-        )
+        far = f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}"
+        table.add_row(*map(_text, (path.parent.name, opened, far, owner)))
     console.print(table)
     table = Table("when", "what", "release", "replaced", "why", title="Releases")
     for record in warehouse.history(home):
         told = [record["at"][:16], record["action"], record["release"], record["replaced"] or "", record.get("why", "")]
-        table.add_row(*told, style="green" if current and record["release"] == current.stem else "")
+        table.add_row(*map(_text, told), style="green" if current and record["release"] == current.stem else "")
     console.print(table)
-    console.print(f"Readers see: {current.stem if current else 'nothing yet'}")
+    console.print(_text(f"Readers see: {current.stem if current else 'nothing yet'}"))
 
 
 def _ask(console: Console, connection: duckdb.DuckDBPyConnection, sql: str, title: str) -> pd.DataFrame:
     """Run and print a query: title, SQL, rows."""
     found = connection.execute(sql).df()
-    console.rule(Text(title, style="bold"), align="left")
+    console.rule(_text(title, style="bold"), align="left")
     console.print(Syntax(textwrap.dedent(sql).strip(), "sql", background_color="default", word_wrap=True))
     table = Table(*found.columns, header_style="bold", box=None, pad_edge=False)
     for row in found.itertuples(index=False):
-        table.add_row(*[Text("" if pd.isna(value) else _shown(value)) for value in row])
+        table.add_row(*[_text("" if pd.isna(value) else _word(value)) for value in row])
     console.print(table)
     console.print()
     return found
 
 
-def _shown(value: object) -> str:
+def _text(value: object, style: str = "") -> Text:
+    """What somebody chose, a title or a reason, without markup, and without what acts on a terminal."""
+    return Text(shown(value), style=style)
+
+
+def _word(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return str(value.date())
     if isinstance(value, float) and value.is_integer() and abs(value) >= 1:
@@ -173,4 +183,9 @@ def _first(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """Text as SQL; characters that would act on a terminal by their numbers, so that what is printed is what ran."""
+    parts: list[str] = []
+    for is_plain, run in groupby(text, str.isprintable):
+        told = "".join(run).replace("'", "''")
+        parts += [f"'{told}'"] if is_plain else [f"chr({ord(c)})" for c in told]
+    return " || ".join(parts) or "''"
