@@ -40,7 +40,7 @@ VIEW = """
     left join counted on counted.table_name = traced.table_name and counted.replays = traced.origin
 """
 ROWS = """
-    select '{table}' as table_name, file, line, rule, original, replays, arrived_on
+    select '{table}' as table_name, file, line, rule, {original}, replays, arrived_on
     from read_parquet([{paths}], hive_partitioning = false)
 """
 NO_ROWS = """
@@ -133,8 +133,9 @@ def show(console: Console, run: Run, wanted: Wanted, limit: int | None) -> None:
 
 def write(run: Run, wanted: Wanted, limit: int | None, path: Path) -> int:
     """Rows that do not count yet, as JSON lines for correction; how many. Raises BadInput when `path` exists."""
-    if path.exists():
-        raise BadInput(f"{path} exists, perhaps with corrections. Choose another name.")
+    if path.exists() or not path.parent.is_dir():
+        what = "exists, perhaps with corrections" if path.exists() else "lies in no folder that exists"
+        raise BadInput(f"{path} {what}. Choose another name.")
     lines = [
         json.dumps(
             {"replays": row.origin, "rule": row.rule, "original": row.original, **row.values}, ensure_ascii=False
@@ -180,14 +181,13 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _rows(partitions: Mapping[str, list[str]], verdict: str) -> str:
-    """SQL over all tables; what only rejected rows have is null in accepted ones."""
-    parts = [NO_ROWS]
+    """SQL over all tables; accepted rows have no `original`."""
+    parts, original = [NO_ROWS], "original" if verdict == "rejected" else "null"
     for table, folders in partitions.items():
         paths = [str(path) for folder in folders for path in sorted(Path(folder).glob(f"verdict={verdict}/*.parquet"))]
         if paths:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            rows = ROWS.format(table=table, paths=listed)
-            parts.append(rows if verdict == "rejected" else rows.replace("original", "null as original"))
+            parts.append(ROWS.format(table=table, original=original, paths=listed))
     return " union all ".join(parts)
 
 

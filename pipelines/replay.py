@@ -59,11 +59,12 @@ def corrected(run: Run, path: Path, day: dt.date | None = None) -> list[Delivere
     by_table: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_table[places[row.replays].table].append(row)
-    before = {table: _standing(run, table, rows) for table, rows in by_table.items()}
-    fresh = {table: rows for table, rows in by_table.items() if not before[table]}
-    _refuse(path, [one for rows in fresh.values() for one in _done(run, rows, places)])
-    new = _deliver(run, fresh, {name: place.arrived_on for name, place in places.items()}, day)
-    return [found for found in before.values() if found] + new
+    done = list(_done(run, rows, places))
+    before = [one for table, rows in by_table.items() for one in _standing(run, table, rows)[-1:]]
+    if len(done) == len(rows) and len(before) == len(by_table):
+        return before
+    _refuse(path, done)
+    return _deliver(run, by_table, {name: place.arrived_on for name, place in places.items()}, day)
 
 
 def as_they_are(run: Run, wanted: Wanted, day: dt.date | None = None) -> list[Delivered]:
@@ -163,15 +164,19 @@ def _waiting(run: Run) -> dict[str, Path]:
         for table in contracts.raw_tables()
         for file in _replayed_files(run, table)
         if file.stem.removeprefix("replayed-") not in read
-        for line in file.read_text().splitlines()
+        for line in file.read_text().split("\n")
+        if line
     }
 
 
-def _standing(run: Run, table: str, rows: Sequence[Row]) -> Delivered | None:
-    """The file that brought exactly these rows before."""
-    name = _name(_content(run, table, rows))
-    files = [file for file in _replayed_files(run, table) if file.name == name]
-    return Delivered(files[0], _day(files[0]), len(rows), is_new=False) if files else None
+def _standing(run: Run, table: str, rows: Sequence[Row]) -> list[Delivered]:
+    """The files that brought exactly these rows before."""
+    content, files = _content(run, table, rows), {file.name: file for file in _replayed_files(run, table)}
+    found: list[Delivered] = []
+    while file := files.get(_name(content + b"\n" * len(found))):
+        day = dt.date.fromisoformat(file.parent.name.removeprefix("dt="))
+        found.append(Delivered(file, day, len(rows), is_new=False))
+    return found
 
 
 def _replayed_files(run: Run, table: str) -> list[Path]:
@@ -197,10 +202,12 @@ def _deliver(
                 f"{table}: {len(early)} of {len(rows)} rows arrived after {chosen}, first {early[0].replays}. "
                 "Choose a later --day. Nothing was delivered."
             )
-        path = run.home / "raw" / table / f"dt={chosen}" / _name(_content(run, table, rows))
+        # Rows that were rejected again need another file: a blank line more makes one, for equal bytes count once.
+        content = _content(run, table, rows) + b"\n" * len(_standing(run, table, rows))
+        path = run.home / "raw" / table / f"dt={chosen}" / _name(content)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")  # hidden: no raw file
-        partial.write_bytes(_content(run, table, rows))
+        partial.write_bytes(content)
         written.append((partial, Delivered(path, chosen, len(rows), is_new=True)))
     for partial, delivered in written:
         os.replace(partial, delivered.path)
@@ -212,10 +219,6 @@ def _content(run: Run, table: str, rows: Sequence[Row]) -> bytes:
     names = sources(run, table)
     lines = [{n: row.values.get(n) for n in names.values()} | {names["replays"]: row.replays} for row in rows]
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-def _day(file: Path) -> dt.date:
-    return dt.date.fromisoformat(file.parent.name.removeprefix("dt="))
 
 
 def _name(content: bytes) -> str:

@@ -1,6 +1,7 @@
 """A rejected row can be looked at, corrected and replayed: it counts once, with a trace to where it stood."""
 
 import datetime as dt
+import hashlib
 import json
 import re
 from collections import Counter
@@ -35,7 +36,7 @@ def opened(home: Path, **changes: object) -> Run:
 
 def deliver_dirt(home: Path) -> None:
     """Two days with rows that are cheap, hostile, too late, and none at all."""
-    rows = [event(1, Kunde="anna", Preis=1.50), event(None, Kunde=HOSTILE, Preis="cheap", event_id=None), "no json"]
+    rows = [event(1, Kunde="anna", Preis=1.50), event(None, Kunde=HOSTILE, Preis="cheap", event_id=None), "5"]
     deliver(home, "events", "2026-03-01", rows)
     late = ['view;i1;2025-10-01T10:00:00Z;"b""n";', "view;i2;2025-10-02T10:00:00Z;ben;7"]
     deliver(home, "events", "2026-03-02", ["event_type;item_id;occurred_at;Kunde;Preis", *late], "a:b.csv")
@@ -112,11 +113,13 @@ def test_rows_are_written_for_correction(dirty: Run, tmp_path: Path):
     assert len(rows) == 5
     assert (rows[f"{FIRST}:1"]["Kunde"], rows[f"{FIRST}:1"]["Preis"]) == ("anna", "1.5")
     assert rows[f"{FIRST}:2"]["Kunde"] == HOSTILE
-    assert rows[f"{FIRST}:3"] == {"replays": f"{FIRST}:3", "rule": "unparsable_row", "original": "no json"}
+    assert rows[f"{FIRST}:3"] == {"replays": f"{FIRST}:3", "rule": "unparsable_row", "original": "5"}
     late = {"event_type": "view", "item_id": "i1", "occurred_at": "2025-10-01T10:00:00Z", "Kunde": 'b"n', "Preis": ""}
     assert rows[f"{SECOND}:2"].items() >= late.items()
     with pytest.raises(BadInput, match="exists, perhaps with corrections"):
         quarantine.write(dirty, Wanted(), None, tmp_path / "rows")
+    with pytest.raises(BadInput, match="lies in no folder"):
+        quarantine.write(dirty, Wanted(), None, tmp_path / "no" / "rows")
 
 
 def test_a_parquet_row_is_written_as_cleaning_reads_it(shop: Path, tmp_path: Path):
@@ -182,7 +185,8 @@ def test_rows_are_replayed_as_they_are(dirty: Run):
 
 
 def test_a_correction_that_was_rejected_is_corrected_again(shop: Path, tmp_path: Path):
-    """It stands for the row that came first, which is offered once; of one that counts nothing is offered."""
+    """It stands for the row that came first, which is offered once; of one that counts nothing is offered. The same
+    rows may be tried again, in a file of other bytes."""
     deliver_dirt(shop)
     run = opened(shop)
     row = {"file": FIRST, "line": 1, "rule": "unreadable_price_cents", "original": json.dumps(event(1, Preis="x"))}
@@ -195,6 +199,14 @@ def test_a_correction_that_was_rejected_is_corrected_again(shop: Path, tmp_path:
     wrong = saved(tmp_path / "wrong", [offered | {"replays": "raw/events/dt=2026-03-02/part.jsonl:1"}])
     with pytest.raises(BadInput, match=f"replays a correction; name the row that came first, '{FIRST}:1'"):
         replay.corrected(run, wrong)
+    (first,) = replay.corrected(run, saved(tmp_path / "again", [offered]))
+    receipts = run.lake.glob("events/arrival_date=2026-03-02/*/files.json")
+    write_json(
+        next(receipts), [{"file": first.path.name, "sha256": hashlib.sha256(first.path.read_bytes()).hexdigest()}]
+    )
+    (second,) = replay.corrected(run, tmp_path / "again")
+    assert second.is_new
+    assert first.path.read_bytes().strip() == second.path.read_bytes().strip()
     done = saved(tmp_path / "done", [offered | {"replays": f"{FIRST}:2"}])
     with pytest.raises(BadInput, match=r"part.jsonl:2', which counts already"):
         replay.corrected(run, done)
