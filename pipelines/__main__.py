@@ -253,9 +253,9 @@ def quarantine_replay(
     chosen = _cleaned(run)
     done = replay.corrected(chosen, file, _day(day)) if file else replay.as_they_are(chosen, wanted, _day(day))
     for one in done:
-        _print(f"{one.count_rows} rows", f"{'are' if one.is_new else 'were before'} delivered as {one.path}.")
+        _print(f"{one.count_rows} rows", f"{'are delivered' if one.is_new else 'were delivered before'} as {one.path}.")
     if done:
-        last = max(*raw.days(chosen.home, "events"), *(one.day for one in done))
+        last = max([*raw.days(chosen.home, "events"), *(one.day for one in done)])
         _print("Next:", f"nightshelf night --day {last}")
     else:
         _print("Nothing to replay:", "all such rows count already, or wait for the next night.")

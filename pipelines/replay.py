@@ -114,12 +114,13 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def _places(run: Run, wanted: Sequence[str]) -> dict[str, Place]:
-    """The rejected rows that stand at these places."""
+    """The rejected rows that stand at these places; what is no text names none."""
     query = (
         "select place, table_name, arrived_on, origin, is_replayed from quarantined where place in (select unnest(?))"
     )
+    names = [place.encode("utf-8", "replace").decode() for place in wanted]
     with opened(run) as connection:
-        return {place: Place(*told) for place, *told in connection.execute(query, [list(wanted)]).fetchall()}
+        return {place: Place(*told) for place, *told in connection.execute(query, [names]).fetchall()}
 
 
 def _wrong(run: Run, rows: Sequence[Row], places: Mapping[str, Place]) -> Iterator[Wrong]:
@@ -160,12 +161,11 @@ def _waiting(run: Run) -> dict[str, Path]:
     """The places that are replayed by files which the run has not read, with the file."""
     read = {one["sha256"][:16] for one in warehouse.receipts(run)}
     return {
-        json.loads(line)[sources(run, table)["replays"]]: file
+        told[sources(run, table)["replays"]]: file
         for table in contracts.raw_tables()
         for file in _replayed_files(run, table)
-        if file.stem.removeprefix("replayed-") not in read
-        for line in file.read_text().split("\n")
-        if line
+        if file.stem.removeprefix("replayed-") not in read and _is_ours(file)
+        for told in map(json.loads, filter(None, file.read_text().split("\n")))
     }
 
 
@@ -180,7 +180,14 @@ def _standing(run: Run, table: str, rows: Sequence[Row]) -> list[Delivered]:
 
 
 def _replayed_files(run: Run, table: str) -> list[Path]:
-    return sorted((run.home / "raw" / table).glob("dt=*/replayed-*.jsonl"))
+    folders = [run.home / "raw" / table / f"dt={day}" for day in raw.days(run.home, table)]
+    files = [file for folder in folders for file in sorted(folder.glob("replayed-*.jsonl"))]
+    return [file for file in files if file.is_file() and not file.is_symlink()]
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether the content is what the name says; a shop may call its files as it likes."""
+    return file.name == _name(file.read_bytes())
 
 
 def _refuse(path: Path, wrong: Sequence[Wrong]) -> None:

@@ -139,6 +139,7 @@ NO_PLACE = r"part.jsonl:77', which does not stand in the quarantine"
 WRONG: list[tuple[Callable[[list[dict]], list], str]] = [
     (lambda rows: [{"replays": rows[0]["replays"], "Pries": 1}], NO_NAME),
     (lambda rows: [{**rows[0], "replays": f"{FIRST}:77"}], NO_PLACE),
+    (lambda rows: [{**rows[0], "replays": "\ud800"}], "which does not stand in the quarantine"),
     (lambda rows: [{k: v for k, v in rows[0].items() if k != "replays"}], "line 1 has no `replays`"),
     (lambda rows: [rows[0], rows[1], rows[0]], "line 3 replays the same row as line 1"),
     (lambda rows: [{"replays": rows[0]["replays"], "rule": "x"}], "line 1 has no column of the shop"),
@@ -158,12 +159,13 @@ def test_a_wrong_correction_is_refused(dirty: Run, tmp_path: Path, bend: Callabl
 def test_a_delivery_for_replay_happens_once(dirty: Run, tmp_path: Path):
     """The same file again is no delivery; another one that replays a waiting row is refused, naming what waits."""
     rows = written(dirty, tmp_path / "rows", rule="unreadable_price_cents")
+    deliver(dirty.home, "events", "2026-03-02", ["a shop's own"], "replayed-7.jsonl")
     file = saved(tmp_path / "corrected", [row | {"Preis": 150} for row in rows])
     told = asked("replay", str(file))
-    (path,) = (dirty.home / "raw/events/dt=2026-03-02").glob("replayed-*.jsonl")
+    (path,) = (dirty.home / "raw/events/dt=2026-03-02").glob("replayed-????????????????.jsonl")
     assert f"2 rows are delivered as {path}" in told
     assert "Next: nightshelf night --day 2026-03-02" in told
-    assert f"2 rows were before delivered as {path}" in asked("replay", str(file))
+    assert f"2 rows were delivered before as {path}" in asked("replay", str(file))
     with pytest.raises(BadInput, match=f"as {path} does; delete that file to take it back"):
         replay.corrected(dirty, saved(tmp_path / "other", [rows[0] | {"Preis": 151}]))
     path.unlink()
