@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from pipelines.clean.lake import VERDICTS, Partition
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile
+from pipelines.raw.files import shown
 from pipelines.raw.records import originals
 from pipelines.run import Run, write_json
 
 NOT_WRONG = ("accepted", "duplicate", "replayed_before", "repeated_file")  # what says nothing against a delivery
+SHOWN_CHARS = 500  # of an example in a message: a row may be long
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
     (rule, count), days = rejected.most_common(1)[0], [partition.day for partition in pending]
     raise BadInput(
         f"{pending[0].table}: {rejected.total()} of {total} rows of {_span(days)} would be rejected, most ({count}) by "
-        f"the rule {rule}, for example {examples[rule]}. Correct the files or the mapping in nightshelf.toml; if this "
-        f"is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
+        f"the rule {rule}, for example {shown(examples[rule][:SHOWN_CHARS])}. Correct the files or the mapping in "
+        f"nightshelf.toml; if this is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
     )
 
 
