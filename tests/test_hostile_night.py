@@ -204,3 +204,11 @@ def test_rejected_rows_come_back_as_they_were_written(run: Run, words: list[str]
     target = tmp_path / "rows.jsonl"
     told(run.home, "quarantine", "show", "--rule", "unreadable_occurred_at", "--to", str(target))
     assert {json.loads(line)["item_id"] for line in target.read_text().splitlines()} == set(words)
+
+
+def test_a_reason_is_text_too(tmp_path: Path):
+    """What somebody gave as a reason for going back does nothing when it is listed."""
+    record = {"at": "2026-03-01T10:00", "action": "rollback", "release": "a", "replaced": None, "why": "[/] \x1b[2J"}
+    (tmp_path / "warehouse").mkdir()
+    (tmp_path / "warehouse" / "releases.jsonl").write_text(json.dumps(record) + "\n")
+    assert "[/] \\x1b[2J" in told(tmp_path, "status")

@@ -112,8 +112,9 @@ def _before(
         return set(), set()
     before = session.read.parquet(*seen).withColumnRenamed("arrived_on", "arrival_date")
     said = before.join(keys, "row_key", "left_semi").select(*identity).distinct()
-    wanted = session.createDataFrame([(one,) for one in replayed if one], "place string")
-    filled = before.select(place().alias("place")).union(before.where("replays is not null").select("replays"))
-    return {tuple(row) for row in said.collect()}, {
-        row.place for row in filled.join(F.broadcast(wanted), "place", "left_semi").collect()
-    }
+    places = sorted(filter(None, replayed))
+    own = before.where(F.col("file").isin({one.rpartition(":")[0] for one in places})).select(place().alias("place"))
+    filled = own.union(before.where(F.col("replays").isNotNull()).select("replays"))
+    wanted = F.broadcast(session.createDataFrame([(one,) for one in places], "place string"))
+    found = filled.join(wanted, "place", "left_semi").distinct()
+    return {tuple(row) for row in said.collect()}, {row.place for row in found.collect()}
