@@ -18,7 +18,8 @@ from rich.text import Text
 from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
-from pipelines.run import Override, home, release_lease
+from pipelines.raw.files import shown
+from pipelines.run import Override, Run, home, release_lease
 
 CONSOLE = Console()
 STAGE_HELP = {
@@ -49,11 +50,18 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 )
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
+quarantiner = typer.Typer(no_args_is_help=True, help="Look at rejected rows, correct them, and let them in.")
 app.add_typer(importer, name="import", rich_help_panel="Input")
+app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
+RunId = Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was cleaned.")]
+RawTable = Annotated[str | None, typer.Option("--table", help="events, items or users.")]
+Rule = Annotated[str | None, typer.Option(help="The rule that rejected the rows; docs/input.md lists them.")]
+Arrived = Annotated[str | None, typer.Option(help="Day on which the rows arrived, YYYY-MM-DD.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Rows at most. Default: 20 on the screen, all into a file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
 AdmitAnyway = Annotated[str | None, typer.Option(help="Reason to go on past a stop of `admit`; kept with the night.")]
 
@@ -69,7 +77,7 @@ def night(
     """Run the whole night: open, every stage, report."""
     leave = _leave(admit_anyway)
     run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish, admit_anyway=leave)
-    CONSOLE.print(f"[green]{run.run_id} is done.[/] Report: {run.folder / 'report' / 'report.html'}", soft_wrap=True)
+    _print(f"{run.run_id} is done.", f"Report: {run.folder / 'report' / 'report.html'}")
 
 
 @app.command("open", rich_help_panel="The night")
@@ -161,22 +169,9 @@ def late(
     day: Annotated[str | None, typer.Option(help="Only what arrived on this day, YYYY-MM-DD.")] = None,
 ) -> None:
     """List the events that came too late to be let in, by the day on which they happened."""
-    from pipelines import profiles
+    from pipelines import show
 
-    run = profiles.newest_cleaned(home())
-    told = [row for row in profiles.arrivals(profiles.of(run, "events")) if row["count_too_late"]]
-    shown = [row for row in told if not day or row["arrival_date"] == _day(day)]
-    if not shown:
-        CONSOLE.print(f"Nothing came too late, as {run.run_id} found.", soft_wrap=True)
-        return
-    table = Table("event day", "arrived", "events too late", title=f"Too late, as {run.run_id} found")
-    for row in sorted(shown, key=lambda row: (row["event_date"], row["arrival_date"])):
-        table.add_row(str(row["event_date"]), str(row["arrival_date"]), f"{row['count_too_late']:,}")
-    CONSOLE.print(table)
-    for arrived in sorted({row["arrival_date"] for row in shown}):
-        CONSOLE.print(
-            f"nightshelf quarantine replay --table events --rule too_late --arrived {arrived}", soft_wrap=True
-        )
+    show.late(CONSOLE, Run.newest(home(), "clean"), _day(day))
 
 
 @app.command(rich_help_panel="Reading")
@@ -185,6 +180,14 @@ def status() -> None:
     from pipelines import show
 
     show.status(CONSOLE, home())
+
+
+@app.command(rich_help_panel="Reading")
+def books(run: RunId = None, arrived: Arrived = None) -> None:
+    """Say where every delivered row went: let in, or which rule it broke."""
+    from pipelines import show
+
+    show.books(CONSOLE, _cleaned(run), _day(arrived))
 
 
 @app.command(rich_help_panel="Reading")
@@ -206,9 +209,7 @@ def rollback(
     """Show readers an earlier release again."""
     from pipelines import warehouse
 
-    CONSOLE.print(
-        f"Readers see [green]{warehouse.rollback(home(), to, why, getpass.getuser())}[/] now.", soft_wrap=True
-    )
+    _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
 
 
 @shower.command("user")
@@ -235,6 +236,60 @@ def show_demo() -> None:
     show.demo(CONSOLE, home())
 
 
+@quarantiner.command("list")
+def quarantine_list(table: RawTable = None, rule: Rule = None, arrived: Arrived = None, run: RunId = None) -> None:
+    """Count rejected rows by table, arrival day, rule and file, with an example."""
+    from pipelines import quarantine
+
+    quarantine.counts(CONSOLE, _cleaned(run), quarantine.Wanted(table, rule, _day(arrived)))
+
+
+@quarantiner.command("show")
+def quarantine_show(
+    table: RawTable = None,
+    rule: Rule = None,
+    arrived: Arrived = None,
+    run: RunId = None,
+    limit: Limit = None,
+    to: Annotated[Path | None, typer.Option(help="Write JSON lines there, to be corrected and replayed.")] = None,
+) -> None:
+    """Show rejected rows as they came, or write those that do not count yet for correction."""
+    from pipelines import quarantine
+
+    wanted = quarantine.Wanted(table, rule, _day(arrived))
+    if to is None:
+        quarantine.show(CONSOLE, _cleaned(run), wanted, limit)
+        return
+    count = quarantine.write(_cleaned(run), wanted, limit, to)
+    _print(f"{count} rows written.", f"Correct them, then: nightshelf quarantine replay {to}")
+
+
+@quarantiner.command("replay")
+def quarantine_replay(
+    file: Annotated[Path | None, typer.Argument(help="Corrected JSON lines, from `show --to`.")] = None,
+    table: RawTable = None,
+    rule: Rule = None,
+    arrived: Arrived = None,
+    run: RunId = None,
+    day: Annotated[str | None, typer.Option(help="Arrival day. Default: the latest that the table has.")] = None,
+) -> None:
+    """Deliver corrected rows, or with --table and --rule rejected rows as they are; each counts once."""
+    from pipelines import quarantine, raw, replay
+
+    if (file is None) == (table is None or rule is None):
+        raise BadSetting("Name a file of corrected rows, or --table and --rule of rows to replay as they are.")
+    wanted = quarantine.Wanted(table, rule, _day(arrived))
+    chosen = _cleaned(run)
+    done = replay.corrected(chosen, file, _day(day)) if file else replay.as_they_are(chosen, wanted, _day(day))
+    for one in done:
+        _print(f"{one.count_rows} rows", f"{'are delivered' if one.is_new else 'were delivered before'} as {one.path}.")
+    if done:
+        last = max([*raw.days(chosen.home, "events"), *(one.day for one in done)])
+        _print("Next:", f"nightshelf night --day {last}")
+    else:
+        _print("Nothing to replay:", "all such rows count already, or wait for the next night.")
+
+
 def main() -> None:
     """Run the command line; what a person can act on is told in one message, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)])
@@ -242,7 +297,8 @@ def main() -> None:
     try:
         app()
     except NightshelfError as error:
-        told = Text.assemble((f"{type(error).__name__}: ", "red"), str(error))
+        lines = "\n".join(map(shown, str(error).split("\n")))  # the text may quote what files say
+        told = Text.assemble((f"{type(error).__name__}: ", "red"), lines)
         Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)
 
@@ -256,6 +312,10 @@ def _date(text: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise BadSetting(f"{text!r} is no day. Write it as YYYY-MM-DD.") from None
+
+
+def _cleaned(run_id: str | None) -> Run:
+    return Run.load(run_id) if run_id else Run.newest(home(), "clean")
 
 
 def _overrides(pairs: list[str] | None) -> dict[str, Any]:
@@ -272,10 +332,13 @@ def _leave(reason: str | None) -> Override | None:
     return None if reason is None else Override(reason, getpass.getuser())
 
 
+def _print(done: str, more: str = "") -> None:
+    """A line about what was done; the names in it are somebody's, not markup."""
+    CONSOLE.print(Text.assemble((shown(done), "green"), " " * bool(more), shown(more)), soft_wrap=True)
+
+
 def _print_counts(what: str, counts: dict[str, Any]) -> None:
-    CONSOLE.print(
-        f"[green]{what}:[/] " + ", ".join(f"{value:,} {name}" for name, value in counts.items()), soft_wrap=True
-    )
+    _print(f"{what}:", ", ".join(f"{value:,} {name}" for name, value in counts.items()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pipelines import contracts, gaps
 from pipelines.profiles import Profile
 from pipelines.settings import Admit
 
-NOT_WRONG = ("duplicate", "repeated_file")  # rules that say nothing against a row
 FILLED_LEAST = 0.01  # share of filled values below which a column's absence is no news
 FEW_DELIVERIES = 3  # of catalogue or users, before the newest can be compared with them
 EVERY_WEEKDAY = 2  # days of the same weekday without which there is no usual one
@@ -81,7 +80,7 @@ def filled(newest: Profile, past: Sequence[Profile], settings: Admit) -> Iterato
 def rejected(newest: Profile, past: Sequence[Profile], settings: Admit) -> Iterator[Figure]:
     """Share of rejected rows, of all that says something against a delivery and by rule, less the median before."""
     rules = sorted({rule for profile in (*past, newest) for rule in profile.rejected})
-    wrong = [rule for rule in rules if rule not in NOT_WRONG]
+    wrong = [rule for rule in rules if rule not in contracts.SAID_AGAIN]
     for name, counted in {"rejected": wrong, **{f"rejected/{rule}": [rule] for rule in rules}}.items():
         usual = median(_share_rejected(one, counted) for one in past) if past else 0.0
         now = _share_rejected(newest, counted)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import StageNotReady
 from pipelines.run import Run
 
 
@@ -53,11 +52,3 @@ def arrivals(events: Sequence[Profile]) -> list[dict[str, Any]]:
         {"arrival_date": arrived, "event_date": day, "count_rows": rows, "count_too_late": late}
         for (arrived, day), (rows, late) in sorted(counted.items())
     ]
-
-
-def newest_cleaned(home: Path) -> Run:
-    """The run of the latest day that has been cleaned; raises StageNotReady when there is none."""
-    cleaned = sorted(path.parents[1].name for path in (home / "runs").glob("*/clean/partitions.json"))
-    if not cleaned:
-        raise StageNotReady(f"No run under {home / 'runs'} has finished `clean`. Begin with `nightshelf night`.")
-    return Run.load(cleaned[-1], home)

@@ -29,6 +29,7 @@ HISTORY_RULES = {
     "unknown_item": 'No catalogue that had arrived by then names the item; `clean.unknown_items = "keep"` lets it in.',
 }
 LAST_RULES = {
+    "replayed_before": "The row that it replays counts already, as it stood or by an earlier correction.",
     "duplicate": "The event was there already, in this file or an earlier one; for items and users, twice on one day.",
     "repeated_file": "The file has the same bytes as another one, whatever its name; its rows count once.",
 }

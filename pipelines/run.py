@@ -139,6 +139,16 @@ class Run:
             admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
         )
 
+    @classmethod
+    def newest(cls, home_: Path, stage: str) -> "Run":
+        """Of the runs that finished `stage` the one of the latest day, of that day the one opened last; raises
+        StageNotReady when there is none."""
+        done = [path for path in (home_ / "runs").glob("*/run.json") if (path.parent / stage / "stage.json").exists()]
+        if not done:
+            raise StageNotReady(f"No run under {home_ / 'runs'} has finished `{stage}`. Run `nightshelf night` first.")
+        records = (json.loads(path.read_text()) for path in done)
+        return cls.load(max(records, key=lambda record: (record["day"], record["opened_at"]))["run_id"], home_)
+
 
 def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
     """Make `function(run, folder)` a stage `run(run)`, named after its module.

@@ -1,7 +1,9 @@
 """Show: answers from the current release for a person at a terminal, each beside the SQL that gives it."""
 
+import datetime as dt
 import json
 import textwrap
+from itertools import groupby
 from pathlib import Path
 
 import duckdb
@@ -11,9 +13,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import warehouse
+from pipelines import profiles, warehouse
 from pipelines.errors import NightshelfError
 from pipelines.night import STAGES
+from pipelines.raw.files import shown
+from pipelines.run import Run
 
 SHELF = """
     select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason, e.title as evidence
@@ -40,6 +44,7 @@ RESULTS = """
     where s.query = {query} and s.rank <= {rows}
     order by s.rank
 """
+FOLDED = r"select trim(regexp_replace(lower({query}), '\s+', ' ', 'g'))"  # as staging does
 FIGURES = """
     pivot (
         select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by,
@@ -72,6 +77,8 @@ TELLING_QUERY = """
     limit 1
 """
 
+EXAMPLE_CHARS = 60
+
 
 def user(console: Console, home: Path, user_id: str, rows: int = 20) -> None:
     """One user's shelves; raises NightshelfError for a user without any."""
@@ -89,8 +96,8 @@ def user(console: Console, home: Path, user_id: str, rows: int = 20) -> None:
 
 def query(console: Console, home: Path, text: str, rows: int = 20) -> None:
     """The results of one query; raises NightshelfError for a query that nobody typed."""
-    asked = " ".join(text.lower().split())
     with warehouse.connect(home) as release:
+        asked = _first(release, FOLDED.format(query=_quoted(text))) or ""
         found = _ask(console, release, RESULTS.format(query=_quoted(asked), rows=rows), f"Results of “{asked}”")
         if not len(found):
             near = release.execute(
@@ -109,7 +116,8 @@ def demo(console: Console, home: Path) -> None:
         someone, something = _first(release, TELLING_USER), _first(release, TELLING_QUERY)
         marts = home / "runs" / str(run_id) / "build" / "marts.duckdb"
         if someone and marts.exists():
-            release.execute(f"attach {_quoted(str(marts))} as marts (read_only)")
+            place = str(marts).replace("'", "''")
+            release.execute(f"attach '{place}' as marts (read_only)")
             _ask(console, release, HISTORY.format(user=_quoted(someone)), f"What {someone} did")
             _ask(console, release, SHELF.format(user=_quoted(someone), rows=6), f"What {someone} is shown, and why")
         if something:
@@ -117,12 +125,14 @@ def demo(console: Console, home: Path) -> None:
         _ask(console, release, FIGURES, "Tonight on held-out days: `fused` is published, `popularity` is the baseline")
         _ask(console, release, REJECTED, "Raw rows that were not let in, and why")
     console.rule()
-    console.print(f"Release: {current}\nReaders open: {home / 'warehouse' / 'current.duckdb'}", soft_wrap=True)
-    console.print(f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}", soft_wrap=True)
+    places = [
+        f"Release: {current}",
+        f"Readers open: {home / 'warehouse' / 'current.duckdb'}",
+        f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}",
+    ]
     if someone and marts.exists():
-        console.print(
-            f"The history is read from the run's marts: attach '{marts}' as marts (read_only)", soft_wrap=True
-        )
+        places.append(f"The history is read from the run's marts: attach '{marts}' as marts (read_only)")
+    console.print(*map(_text, places), sep="\n", soft_wrap=True)
 
 
 def status(console: Console, home: Path) -> None:
@@ -134,32 +144,68 @@ def status(console: Console, home: Path) -> None:
         lease = path.parent.with_name(f"{path.parent.name}.lease")
         owner = json.loads(lease.read_text())["owner"] if lease.exists() else ""
         opened = json.loads(path.read_text())["opened_at"][:16]
-        table.add_row(
-            path.parent.name, opened, f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}", owner
-        )
+        far = f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}"
+        table.add_row(*map(_text, (path.parent.name, opened, far, owner)))
     console.print(table)
     table = Table("when", "what", "release", "replaced", "why", title="Releases")
     for record in warehouse.history(home):
         told = [record["at"][:16], record["action"], record["release"], record["replaced"] or "", record.get("why", "")]
-        table.add_row(*told, style="green" if current and record["release"] == current.stem else "")
+        table.add_row(*map(_text, told), style="green" if current and record["release"] == current.stem else "")
     console.print(table)
-    console.print(f"Readers see: {current.stem if current else 'nothing yet'}")
+    console.print(_text(f"Readers see: {current.stem if current else 'nothing yet'}"))
+
+
+def books(console: Console, run: Run, arrived: dt.date | None = None) -> None:
+    """Where every delivered row went, by table and rule; raises NightshelfError for a day that the run does not have."""
+    records = pd.DataFrame(json.loads(run.of("clean", "books.json").read_text()))
+    records = records if arrived is None else records[records["arrival_date"] == str(arrived)]
+    if not len(records):
+        raise NightshelfError(
+            f"{run.run_id} has nothing that arrived on {arrived}. `nightshelf status` lists the runs."
+        )
+    table = Table("table", "rule", "rows", "example", title=f"Every row that {run.run_id} has read")
+    for name, rows in records.groupby("table_name", sort=False):
+        rules = rows.groupby("rule").agg(count=("count_rows", "sum"), example=("example", "first"))
+        for rule, count, example in rules.sort_values("count", ascending=False).itertuples():
+            table.add_row(str(name), str(rule), f"{count:,}", _text((example or "")[:EXAMPLE_CHARS]))
+        table.add_row(str(name), "all", f"{rules['count'].sum():,}", "", style="bold", end_section=True)
+    console.print(table)
+
+
+def late(console: Console, run: Run, arrived: dt.date | None = None) -> None:
+    """Events that came too late to be let in, by the day on which they happened, and what would let them in."""
+    told = [row for row in profiles.arrivals(profiles.of(run, "events")) if row["count_too_late"]]
+    told = [row for row in told if arrived in (None, row["arrival_date"])]
+    if not told:
+        console.print(_text(f"Nothing came too late, as {run.run_id} found."), soft_wrap=True)
+        return
+    table = Table("event day", "arrived", "events too late", title=f"Too late, as {run.run_id} found")
+    for row in sorted(told, key=lambda row: (row["event_date"], row["arrival_date"])):
+        table.add_row(str(row["event_date"]), str(row["arrival_date"]), f"{row['count_too_late']:,}")
+    console.print(table)
+    for day in sorted({row["arrival_date"] for row in told}):
+        console.print(f"nightshelf quarantine replay --table events --rule too_late --arrived {day}", soft_wrap=True)
 
 
 def _ask(console: Console, connection: duckdb.DuckDBPyConnection, sql: str, title: str) -> pd.DataFrame:
     """Run and print a query: title, SQL, rows."""
     found = connection.execute(sql).df()
-    console.rule(Text(title, style="bold"), align="left")
+    console.rule(_text(title, style="bold"), align="left")
     console.print(Syntax(textwrap.dedent(sql).strip(), "sql", background_color="default", word_wrap=True))
     table = Table(*found.columns, header_style="bold", box=None, pad_edge=False)
     for row in found.itertuples(index=False):
-        table.add_row(*[Text("" if pd.isna(value) else _shown(value)) for value in row])
+        table.add_row(*[_text("" if pd.isna(value) else _word(value)) for value in row])
     console.print(table)
     console.print()
     return found
 
 
-def _shown(value: object) -> str:
+def _text(value: object, style: str = "") -> Text:
+    """What somebody chose, a title or a reason, without markup, and without what acts on a terminal."""
+    return Text(shown(value), style=style)
+
+
+def _word(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return str(value.date())
     if isinstance(value, float) and value.is_integer() and abs(value) >= 1:
@@ -173,4 +219,9 @@ def _first(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """Text as SQL; characters that would act on a terminal by their numbers, so that what is printed is what ran."""
+    parts: list[str] = []
+    for is_plain, run in groupby(text, str.isprintable):
+        told = "".join(run).replace("'", "''")
+        parts += [f"'{told}'"] if is_plain else [f"chr({ord(c)})" for c in told]
+    return " || ".join(parts) or "''"

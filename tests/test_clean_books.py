@@ -209,11 +209,24 @@ def test_a_day_at_a_time_or_all_at_once(tmp_path: Path):
         delivery = Delivery(tmp_path / name, 5)
         for day in DAYS:
             delivery.file(day, f"part-{day}", "jsonl", ["accepted", "duplicate", "unknown_item", "accepted"] * 5)
+            deliver(delivery.home, "events", str(day), corrections(day), "corrections.jsonl")
     for day in DAYS:
         last = cleaned(tmp_path / "steps", day)
     whole = cleaned(tmp_path / "whole", DAYS[-1])
     assert lake_hashes(last) == lake_hashes(whole)
     assert books(last) == books(whole)
+    told = [counts for file, counts in books(whole).items() if "corrections" in file]
+    assert told == [{"accepted": 1, "replayed_before": 2}] * 3
+
+
+def corrections(day: dt.date) -> list[dict[str, object]]:
+    """A rejected row of the day, that of the day before, which was corrected then, and a true one."""
+    number = DAYS.index(day)
+    places = [(day, 3), (DAYS[max(number - 1, 0)], 3), (DAYS[0], 1)]
+    return [
+        true_event(100 + 10 * number + n, day) | {"replays": f"raw/events/dt={of}/part-{of}.jsonl:{line}"}
+        for n, (of, line) in enumerate(places)
+    ]
 
 
 def test_a_file_that_comes_again_counts_once(tmp_path: Path):

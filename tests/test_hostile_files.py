@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import contracts, raw
-from pipelines.clean import landing
+from pipelines.clean import books, landing
+from pipelines.clean.lake import Partition
 from pipelines.errors import BadInput, BadSetting
 from pipelines.raw import RawFile, stream
 from pipelines.settings import Settings, load
@@ -76,3 +77,13 @@ def test_a_file_is_refused(tmp_path: Path, case: Case):
 def test_there_are_many_and_each_has_a_name():
     """The corpus may grow; it never shrinks below what was promised."""
     assert len({case.name for case in CASES}) == len(CASES) >= 60
+
+
+def test_a_message_quotes_a_row_on_one_line():
+    """What a file says acts on no terminal and floods no log when a night is refused for it."""
+    pending = [Partition("users", DAY, "key", (), {}, Path("lake"))]
+    record = {"rule": "unparsable_row", "count_rows": 1, "example": "\x1b[2J\u202e\n" + "x" * 9000}
+    with pytest.raises(BadInput, match=r"for example \\x1b\[2J\\u202e\\nxxx") as told:
+        books.refuse_flood(pending, [record], 0.5)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 1000

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines import contracts, raw, spark
-from pipelines.clean import books, duplicates, lake, landing, reading, rules, spellings
+from pipelines.clean import books, duplicates, lake, landing, reading, replays, rules, spellings
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
 from pipelines.clean.landing import Landed
@@ -97,12 +97,19 @@ def judged(
     if run.settings.clean.ids == "reject":
         rows = spellings.judge(session, rows, name, planned)
     judge = partial(judge_events, session, run, planned) if name == "events" else keep
-    seen = [path for p in planned[name] if p.is_clean for path in p.parquet("accepted")] if name == "events" else []
-    keys = duplicates.suspicious(session, rows.select("row_key"), seen, scratch)
-    if keys is None:
-        return judge(rows)
-    suspects = judge(rows.join(keys, "row_key", "left_semi"))
-    return duplicates.mark(judge(rows), duplicates.find(session, suspects, identity(table), seen, keys, scratch))
+    seen = [path for p in planned[name] if p.is_clean for path in p.parquet("accepted")]
+    before = seen if name == "events" else []
+    keys = duplicates.suspicious(session, rows.select("row_key"), before, scratch)
+    chained = replays.involved(session, rows, scratch) if any(one.has_replays for one in landed) else None
+    told = judge(rows)
+    if chained is not None:
+        suspects = judge(rows.join(chained, "row_key", "left_semi"))
+        told = duplicates.mark(told, replays.find(session, suspects, identity(table), seen, chained, scratch))
+    if keys is not None:
+        copies = rows.join(keys, "row_key", "left_semi")
+        suspects = judge(copies if chained is None else copies.join(chained, "row_key", "left_anti"))
+        told = duplicates.mark(told, duplicates.find(session, suspects, identity(table), before, keys, scratch))
+    return told
 
 
 def typed(session: SparkSession, run: Run, name: str, landed: Sequence[Landed], files: Sequence[RawFile]) -> DataFrame:

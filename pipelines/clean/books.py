@@ -11,9 +11,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import contracts
 from pipelines.clean.lake import VERDICTS, Partition
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile
+from pipelines.raw.files import shown
 from pipelines.raw.records import originals
 from pipelines.run import Run, write_json
 
@@ -21,7 +23,7 @@ from pipelines.run import Run, write_json
 MINUTES = """(
     select date_trunc('minute', occurred_at) as occurred_at, arrived_on, count(*) as n from accepted group by all
 )"""
-NOT_WRONG = ("accepted", "duplicate", "repeated_file")  # what says nothing against a delivery
+SHOWN_CHARS = 500  # of an example in a message: a row may be long
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
     rejected: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for record in books:
-        if record["rule"] not in NOT_WRONG:
+        if record["rule"] not in ("accepted", *contracts.SAID_AGAIN):
             rejected[record["rule"]] += record["count_rows"]
             examples.setdefault(record["rule"], record["example"])
     total = sum(record["count_rows"] for record in books)
@@ -70,8 +72,8 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
     (rule, count), days = rejected.most_common(1)[0], [partition.day for partition in pending]
     raise BadInput(
         f"{pending[0].table}: {rejected.total()} of {total} rows of {_span(days)} would be rejected, most ({count}) by "
-        f"the rule {rule}, for example {examples[rule]}. Correct the files or the mapping in nightshelf.toml; if this "
-        f"is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
+        f"the rule {rule}, for example {shown(examples[rule][:SHOWN_CHARS])}. Correct the files or the mapping in "
+        f"nightshelf.toml; if this is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 BROADCAST_KEYS = 3_000_000  # keys up to which a set is sent to every executor instead of shuffled to them
@@ -13,13 +13,13 @@ def suspicious(session: SparkSession, keys: DataFrame, seen: Sequence[str], scra
     """The values of `row_key`, a hash of the identity, that occur twice or in `seen`; None when there are none."""
     counted = keys.groupBy("row_key").count()
     if not seen:
-        return _settled(session, counted.where("count > 1").select("row_key"), scratch / "keys")
-    fresh = _settled(session, counted, scratch / "fresh")
+        return settled(session, counted.where("count > 1").select("row_key"), scratch / "keys")
+    fresh = settled(session, counted, scratch / "fresh")
     if fresh is None:
         return None
     known = session.read.parquet(*seen).select("row_key").join(fresh.select("row_key"), "row_key", "left_semi")
     twice = fresh.where("count > 1").select("row_key").union(known.distinct())
-    return _settled(session, twice.distinct(), scratch / "keys")
+    return settled(session, twice.distinct(), scratch / "keys")
 
 
 def find(
@@ -30,36 +30,39 @@ def find(
     keys: DataFrame,
     scratch: Path,
 ) -> DataFrame | None:
-    """(file_number, line) of true rows that are no first of their `identity`; None when there are none.
+    """(file_number, line, again) of true rows that are no first of their `identity`; None when there are none.
 
     `suspects` are the rows, judged, whose `row_key` is among `keys`. `seen` are Parquet files of earlier rows with the
     same columns: all that they say has been said. Of equal ones the first arrival stays, then the one whose content
     hashes lowest, never the one that was read first.
     """
     suspects = suspects.where(F.col("rule").isNull())
-    content = [
-        name for name in suspects.columns if name not in ("file", "file_number", "line", "count_lines", "problem")
-    ]
-    order = [F.col("arrival_date"), F.xxhash64(*content), F.col("file"), F.col("line")]
+    order = [F.col("arrival_date"), content(suspects), F.col("file"), F.col("line")]
     ranked = suspects.withColumn("_copy", F.row_number().over(Window.partitionBy(*identity).orderBy(*order)))
     if seen:
         before = session.read.parquet(*seen).join(keys, "row_key", "left_semi").select(*identity).distinct()
         ranked = ranked.join(before.withColumn("_is_seen", F.lit(True)), list(identity), "left")
     else:
         ranked = ranked.withColumn("_is_seen", F.lit(None))
-    copies = ranked.where((F.col("_copy") > 1) | F.col("_is_seen")).select("file_number", "line")
-    return _settled(session, copies, scratch / "copies")
+    copies = ranked.where((F.col("_copy") > 1) | F.col("_is_seen"))
+    copies = copies.select("file_number", "line", F.lit("duplicate").alias("again"))
+    return settled(session, copies, scratch / "copies")
 
 
-def mark(rows: DataFrame, copies: DataFrame | None) -> DataFrame:
-    """`rows` with the rule `duplicate` on those that `find` found."""
-    if copies is None:
+def mark(rows: DataFrame, found: DataFrame | None) -> DataFrame:
+    """`rows` with the rule `again` on those that are true by themselves and were found to say something again."""
+    if found is None:
         return rows
-    marked = rows.join(copies.withColumn("_is_copy", F.lit(True)), ["file_number", "line"], "left")
-    return marked.withColumn("rule", F.coalesce("rule", F.when(F.col("_is_copy"), "duplicate"))).drop("_is_copy")
+    marked = rows.join(found, ["file_number", "line"], "left")
+    return marked.withColumn("rule", F.coalesce("rule", "again")).drop("again")
 
 
-def _settled(session: SparkSession, rows: DataFrame, folder: Path) -> DataFrame | None:
+def content(rows: DataFrame) -> Column:
+    """A hash of all that a row says, whatever its place."""
+    return F.xxhash64(*[n for n in rows.columns if n not in ("file", "file_number", "line", "count_lines", "problem")])
+
+
+def settled(session: SparkSession, rows: DataFrame, folder: Path) -> DataFrame | None:
     """A small frame, computed once and kept on disk; None when it is empty."""
     rows.write.mode("overwrite").parquet(str(folder))
     kept = session.read.parquet(str(folder))

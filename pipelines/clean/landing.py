@@ -40,13 +40,14 @@ NATIVE = (  # column types of Parquet that Spark reads as they are
 
 @dataclass(frozen=True)
 class Landed:
-    """A landed file. `has_all_ids`: each readable row has an `event_id`. `is_native`: `path` leads to the shop's own
-    Parquet file, with the shop's columns and types."""
+    """A landed file. `has_all_ids`: each readable row has an `event_id`; `has_replays`: some row may replay another.
+    `is_native`: `path` leads to the shop's own Parquet file, with the shop's columns and types."""
 
     path: Path
     count_rows: int
     count_lines: int
     has_all_ids: bool
+    has_replays: bool
     is_native: bool = False
 
 
@@ -111,7 +112,7 @@ def _write(tables: Iterable[tuple[pa.Table, int]], wanted: Wanted, target: Path)
     """Whole or not at all."""
     partial = target.with_name(f"{target.name}.partial")
     count_rows = count_lines = 0
-    has_all_ids = "event_id" in wanted.sources
+    has_all_ids, has_replays = "event_id" in wanted.sources, False
     try:
         # Fields are mostly different: a dictionary costs more than it saves.
         with pq.ParquetWriter(
@@ -127,10 +128,11 @@ def _write(tables: Iterable[tuple[pa.Table, int]], wanted: Wanted, target: Path)
                 count_rows += len(rows)
                 count_lines += (pc.sum(rows["count_lines"]).as_py() or 0) + other_lines
                 has_all_ids = has_all_ids and not rows.filter(pc.is_null(rows["problem"]))["event_id"].null_count
+                has_replays = has_replays or rows["replays"].null_count < len(rows)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    return Landed(target, count_rows, count_lines, has_all_ids)
+    return Landed(target, count_rows, count_lines, has_all_ids, has_replays)
 
 
 class _Csv:
@@ -285,13 +287,14 @@ def _land_parquet(file: RawFile, path: Path, wanted: Wanted, limits: Clean, targ
         if not _is_native(opened, wanted):
             return _write(_parquet_tables(opened, wanted), wanted, target)
         count_rows, has_all_ids = opened.metadata.num_rows, _has_all_ids(opened, wanted)
+        has_replays = wanted.sources["replays"] in opened.schema_arrow.names
     target.unlink(missing_ok=True)
     if file.dialect.compression:
         with target.open("wb") as unpacked_file:
             unpacked_file.writelines(unpacked(path, file.dialect.compression, limits.max_file_mb))
     else:
         target.symlink_to(path.resolve())
-    return Landed(target, count_rows, count_rows, has_all_ids, is_native=True)
+    return Landed(target, count_rows, count_rows, has_all_ids, has_replays, is_native=True)
 
 
 def _has_all_ids(file: pq.ParquetFile, wanted: Wanted) -> bool:

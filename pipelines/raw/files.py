@@ -76,7 +76,6 @@ def whole_stream(chunks: Iterator[bytes], path: Path, table: str, day: dt.date) 
         yield from chunks
 
 
-def shown(path: Path) -> str:
-    """A path on one line, whatever is in its name."""
-    text = str(path)
-    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
+def shown(text: object) -> str:
+    """A path, or what a file says, on one line and without what acts on a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
