@@ -13,10 +13,6 @@ TYPES = {"varchar", "integer", "bigint", "double", "boolean", "date", "timestamp
 LAYERS = ("staging", "marts", "serving")
 NAMED_BY = {"item_id": "items", "user_id": "users"}  # ids that people type, and the raw table that names them
 SAID_AGAIN = ("duplicate", "replayed_before", "repeated_file")  # rules that only say that the row counts elsewhere
-    "duplicate",
-    "replayed_before",
-    "repeated_file",
-)  # rules that say nothing against a row: it counts elsewhere
 
 
 class UnknownConstraint(ValueError):

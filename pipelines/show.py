@@ -156,13 +156,11 @@ def status(console: Console, home: Path) -> None:
 
 
 def books(console: Console, run: Run, arrived: dt.date | None = None) -> None:
-    """Where every delivered row went, by table and rule; raises NightshelfError for a day that the run does not have."""
+    """Where every delivered row went, by table and rule; raises NightshelfError for a day without rows."""
     records = pd.DataFrame(json.loads(run.of("clean", "books.json").read_text()))
     records = records if arrived is None else records[records["arrival_date"] == str(arrived)]
     if not len(records):
-        raise NightshelfError(
-            f"{run.run_id} has nothing that arrived on {arrived}. `nightshelf status` lists the runs."
-        )
+        raise NightshelfError(f"{run.run_id} has nothing that arrived on {arrived}. `nightshelf status` lists runs.")
     table = Table("table", "rule", "rows", "example", title=f"Every row that {run.run_id} has read")
     for name, rows in records.groupby("table_name", sort=False):
         rules = rows.groupby("rule").agg(count=("count_rows", "sum"), example=("example", "first"))
