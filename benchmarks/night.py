@@ -2,8 +2,9 @@
 
     python benchmarks/night.py --users 2000 --items 600 --days 90     # a generated shop
     python benchmarks/night.py --online-retail FILE --day 2011-11-11   # the UCI table
+    python benchmarks/night.py --users 20000 --items 5000 --bot 1000000  # the same shop without and with one bot
 
-Everything is printed in one run, from a fresh home in a temporary folder.
+Everything is printed in one run, from fresh homes in a temporary folder.
 """
 
 import argparse
@@ -13,17 +14,29 @@ import tempfile
 import time
 from pathlib import Path
 
+import duckdb
 from rich.console import Console
 from rich.table import Table
 
 from pipelines import night, warehouse
-from pipelines.run import Run, costs
+from pipelines.run import Override, Run, costs
 
 QUALITY = """
     select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
     from metrics
     where metric like '%/ndcg_at_10'
     order by placement, value
+"""
+
+BOT = "the-bot"
+FLAGGED = f"select rule, observed, bound from beset.bot_flags where visitor_id = '{BOT}' order by rule"
+OVERLAP = f"""
+    select placement, round(count(b.item_id) / count(*), 4) as share
+    from alone.user_recommendations as a
+    left join beset.user_recommendations as b using (placement, user_id, item_id)
+    where user_id <> '{BOT}'
+    group by placement
+    order by placement
 """
 
 
@@ -33,15 +46,26 @@ def main() -> None:
     ask.add_argument("--items", type=int, default=600)
     ask.add_argument("--days", type=int, default=90)
     ask.add_argument("--online-retail", type=Path)
+    ask.add_argument("--bot", type=int, metavar="EVENTS", help="views of one user on the last day, beside the others'")
     ask.add_argument("--day", type=dt.date.fromisoformat, default=dt.date(2026, 3, 1))
     told = ask.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        lay_out(told, home)
-        started = time.monotonic()
-        run = night.run(day=told.day, home=home)
-        print_costs(run, time.monotonic() - started)
+        home = Path(folder) / "shop"
+        run = timed_night(told, home)
         print_quality(home)
+        if told.bot:
+            beset = timed_night(told, Path(folder) / "beset", told.bot)
+            print_difference(run, beset)
+
+
+def timed_night(told: argparse.Namespace, home: Path, bot: int = 0) -> Run:
+    lay_out(told, home)
+    if bot:
+        release_bot(home, told.day, bot)
+    started = time.monotonic()
+    run = night.run(day=told.day, home=home, admit_anyway=Override("the bot is meant", "benchmark") if bot else None)
+    print_costs(run, time.monotonic() - started)
+    return run
 
 
 def lay_out(told: argparse.Namespace, home: Path) -> None:
@@ -53,6 +77,34 @@ def lay_out(told: argparse.Namespace, home: Path) -> None:
         from pipelines.generate import generate
 
         print(generate(home, users=told.users, items=told.items, days=told.days, last_day=told.day, seed=17))
+
+
+def release_bot(home: Path, day: dt.date, events: int) -> None:
+    """One user who looks at every item in turn, from midnight to midnight."""
+    with duckdb.connect() as connection:
+        connection.execute(f"""
+            copy (
+                with items as (select list(distinct item_id order by item_id) as ids from '{home}/raw/items/*/*.parquet')
+                select
+                    'bot-' || range as event_id,
+                    '{BOT}' as user_id,
+                    'view' as event_type,
+                    ids[range % len(ids) + 1] as item_id,
+                    timestamp '{day} 00:00:00' + to_microseconds(range * 79_200_000_000 // {events}) as occurred_at
+                from items, range({events})
+            ) to '{home}/raw/events/dt={day}/bot.parquet'
+        """)
+
+
+def print_difference(run: Run, beset: Run) -> None:
+    """What the bot cost, and what it changed for everybody else."""
+    alone, together = (sum(cost["cpu_seconds"] for cost in costs(one).values()) for one in (run, beset))
+    print(f"CPU seconds with the bot over those without: {together:.0f} / {alone:.0f} = {together / alone:.2f}")
+    with duckdb.connect() as connection:
+        for name, one in (("alone", run), ("beset", beset)):
+            connection.execute(f"attach '{warehouse.current(one.home)}' as {name} (read_only)")
+        print("Flagged:", connection.execute(FLAGGED).fetchall())
+        Console().print("Rows of the others' shelves that stand on both:", connection.execute(OVERLAP).fetchall())
 
 
 def print_costs(run: Run, wall_seconds: float) -> None:
