@@ -84,7 +84,9 @@ def release_bot(home: Path, day: dt.date, events: int) -> None:
     with duckdb.connect() as connection:
         connection.execute(f"""
             copy (
-                with items as (select list(distinct item_id order by item_id) as ids from '{home}/raw/items/*/*.parquet')
+                with items as (
+                    select list(distinct item_id order by item_id) as ids from '{home}/raw/items/*/*.parquet'
+                )
                 select
                     'bot-' || range as event_id,
                     '{BOT}' as user_id,

@@ -61,7 +61,7 @@ def found(home: Path, settings: Settings, files: Sequence[RawFile], day: dt.date
     for table in contracts.raw_tables():
         deliveries: dict[dt.date, list[RawFile]] = defaultdict(list)
         for file in files:
-            if file.table == table and file.columns:
+            if file.table == table and file.columns and not _is_replay(settings, file):
                 deliveries[file.day].append(file)
         pairs = list(pairwise(sorted(deliveries)))
         for earlier, later in [pair for pair in pairs if pair[1] > since] if since else pairs[-1:]:
@@ -92,6 +92,11 @@ def compare(home: Path, settings: Settings, before: Sequence[RawFile], now: Sequ
         ),
         *_retyped(home, settings, shared, before, now),
     ]
+
+
+def _is_replay(settings: Settings, file: RawFile) -> bool:
+    """Whether the file replays quarantined rows: its columns are those that the corrected rows had to have."""
+    return _sources(settings, file)["replays"] in file.columns
 
 
 def _sources(settings: Settings, file: RawFile) -> dict[str, str]:

@@ -91,11 +91,12 @@ def _input() -> str:
     parts = [
         MADE,
         "# The input contract\n",
-        "Raw files lie under `raw/<table>/dt=YYYY-MM-DD/`, the day being that of arrival: `.csv` (with a header),"
-        " `.jsonl` or `.parquet`, plain or `.gz`, any number a day. Catalogue and users come whole or as changes: the"
-        " latest row is valid. `[columns.<table>]` in `nightshelf.toml` maps other column names"
-        " (a file without the mapped column is read by the contract's name), `[event_types]` other words for what users"
-        " do.\n",
+        "Raw files lie under `raw/<table>/dt=YYYY-MM-DD/`, the day being that of arrival: `.csv`, `.jsonl` or"
+        " `.parquet`, plain, gzip or zstd, any number a day, also in folders below. How a text file is written is seen"
+        " in it or told in `[files.<table>]`; [cleaning.md](cleaning.md) tells what becomes of a row. Catalogue and"
+        " users come whole or as changes: the latest row is valid. `[columns.<table>]` in `nightshelf.toml` maps other"
+        " column names (a file without the mapped column is read by the contract's name), `[event_types]` other words"
+        " for what users do.\n",
     ]
     for table in contracts.raw_tables().values():
         parts.append(_section(table, _delivery))

@@ -63,6 +63,15 @@ def test_a_column_that_vanished_stops_the_night_before_anything_is_written(home:
     assert not (home / "runs").exists()
 
 
+def test_a_file_of_replayed_rows_is_no_drift(home: Path):
+    """It has the columns of the rows that were corrected, not those of the shop's export."""
+    put(home, 1)
+    put(home, 1, [*without("query"), "replays"], "replayed.csv")
+    assert problems(home, 1) == []
+    put(home, 1, without("query"), "other.csv")
+    assert problems(home, 1) == ["events.query"]
+
+
 def test_a_renamed_column_is_guessed(home: Path):
     """The most similar new column is named, with the line that maps it."""
     put(home, 1, [*without("query"), "querry"])

@@ -28,6 +28,7 @@ FIRST = "raw/events/dt=2026-03-01/part.jsonl"
 SECOND = "raw/events/dt=2026-03-02/a:b.csv"
 HOSTILE = "[red]x[/] [/] \x1b[2J\u202e =1+1"
 SETTINGS = {"columns.events.user_id": "Kunde", "columns.events.price_cents": "Preis", "clean.max_rejected_share": 1.0}
+SETTINGS |= {"admit.accepted_drift": "events.event_id"}  # one channel has no ids
 
 
 def opened(home: Path, **changes: object) -> Run:
@@ -41,6 +42,27 @@ def deliver_dirt(home: Path) -> None:
     late = ['view;i1;2025-10-01T10:00:00Z;"b""n";', "view;i2;2025-10-02T10:00:00Z;ben;7"]
     deliver(home, "events", "2026-03-02", ["event_type;item_id;occurred_at;Kunde;Preis", *late], "a:b.csv")
     deliver(home, "events", "2026-03-02", [event(9, "2026-03-02", Kunde="eva", Preis=None)])
+
+
+def test_the_books_tell_where_every_row_went(dirty: Run, monkeypatch: pytest.MonkeyPatch):
+    """By table and rule, with an example as text and the sum; of one arrival day, or of all."""
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(dirty.home))
+    record = {"table_name": "events", "file": FIRST, "arrival_date": "2026-03-01"}
+    records = [{"rule": "accepted", "count_rows": 1200, "example": None}]
+    records += [{"rule": "unreadable_price_cents", "count_rows": 34, "example": HOSTILE}]
+    later = record | {"arrival_date": "2026-03-02", "rule": "accepted", "count_rows": 5, "example": None}
+    write_json(dirty.folder / "clean" / "books.json", [*(record | one for one in records), later])
+    words = [row.split()[1:6:2] for row in CliRunner().invoke(app, ["books"]).output.splitlines() if "events" in row]
+    assert words == [
+        ["events", "accepted", "1,205"],
+        ["events", "unreadable_price_cents", "34"],
+        ["events", "all", "1,239"],
+    ]
+    told = CliRunner().invoke(app, ["books", "--arrived", "2026-03-02"]).output
+    assert "all" in told
+    assert "unreadable" not in told
+    assert "[red]x[/]" in CliRunner().invoke(app, ["books"]).output
+    assert "2026-03-09" in str(CliRunner().invoke(app, ["books", "--arrived", "2026-03-09"]).exception)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +15,7 @@ from pipelines.clean import books, duplicates, lake, landing, reading, replays, 
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
 from pipelines.clean.landing import Landed
+from pipelines.clean.reading import Frame
 from pipelines.contracts import Table
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.raw import RawFile
@@ -92,34 +93,54 @@ def judged(
     scratch: Path,
 ) -> DataFrame:
     """Every landed row, typed, with the rule that it breaks or null, and `row_key`, a hash of what identifies it."""
-    table, keep = contracts.raw_tables()[name], (lambda rows: rows)
-    rows = typed(session, run, name, landed, files)
-    if run.settings.clean.ids == "reject":
-        rows = spellings.judge(session, rows, name, planned)
-    judge = partial(judge_events, session, run, planned) if name == "events" else keep
+    table = contracts.raw_tables()[name]
+    frames = reading.read(session, landed, files, table, run.settings)
     seen = [path for p in planned[name] if p.is_clean for path in p.parquet("accepted")]
-    before = seen if name == "events" else []
+    before, rows = (seen if name == "events" else []), typed(run, name, frames)
     keys = duplicates.suspicious(session, rows.select("row_key"), before, scratch)
     chained = replays.involved(session, rows, scratch) if any(one.has_replays for one in landed) else None
-    told = judge(rows)
+    told = judged_alone(session, run, name, planned, frames)
     if chained is not None:
-        suspects = judge(rows.join(chained, "row_key", "left_semi"))
+        suspects = judged_alone(session, run, name, planned, frames, chained)
         told = duplicates.mark(told, replays.find(session, suspects, identity(table), seen, chained, scratch))
     if keys is not None:
-        copies = rows.join(keys, "row_key", "left_semi")
-        suspects = judge(copies if chained is None else copies.join(chained, "row_key", "left_anti"))
+        keys = keys if chained is None else keys.join(chained, "row_key", "left_anti")
+        suspects = judged_alone(session, run, name, planned, frames, keys)
         told = duplicates.mark(told, duplicates.find(session, suspects, identity(table), before, keys, scratch))
     return told
 
 
-def typed(session: SparkSession, run: Run, name: str, landed: Sequence[Landed], files: Sequence[RawFile]) -> DataFrame:
-    """Every landed row, typed, with the rule that it breaks by itself, and its `row_key`."""
-    table, settings = contracts.raw_tables()[name], run.settings
-    frames = []
-    for frame, has_all_ids in reading.read(session, landed, files, table, settings):
-        rows = rules.typed(frame, table, settings)
-        frames.append(rows if name != "events" or has_all_ids else identified(rows, settings.clean.event_key))
-    return reduce(DataFrame.unionByName, frames).withColumn("row_key", F.xxhash64(*identity(table)))
+def judged_alone(
+    session: SparkSession,
+    run: Run,
+    name: str,
+    planned: Mapping[str, Sequence[Partition]],
+    frames: Sequence[Frame],
+    keys: DataFrame | None = None,
+) -> DataFrame:
+    """The rows, or those whose `row_key` is among `keys`, judged as if no other row said the same."""
+    if run.settings.clean.ids == "reject":  # all rows together tell which spelling came first
+        rows = _among(keys, spellings.judge(session, typed(run, name, frames), name, planned))
+    else:
+        rows = typed(run, name, frames, keys)
+    return judge_events(session, run, rows, planned) if name == "events" else rows
+
+
+def typed(run: Run, name: str, frames: Sequence[Frame], keys: DataFrame | None = None) -> DataFrame:
+    """The rows, or those whose `row_key` is among `keys`, typed, with the rule that each breaks by itself."""
+    table, settings, told = contracts.raw_tables()[name], run.settings, []
+    for frame, has_all_ids in frames:
+        if name == "events" and not has_all_ids:
+            rows = identified(rules.typed(frame, table, settings), settings.clean.event_key)
+            told.append(_among(keys, rows.withColumn("row_key", F.xxhash64(*identity(table)))))
+        else:  # the key is known before the other columns are read: of the few that are asked for, only those are
+            known = F.xxhash64(*[rules.value(frame, table[column], settings) for column in identity(table)])
+            told.append(rules.typed(_among(keys, frame.withColumn("row_key", known)), table, settings))
+    return reduce(DataFrame.unionByName, told)
+
+
+def _among(keys: DataFrame | None, rows: DataFrame) -> DataFrame:
+    return rows if keys is None else rows.join(keys, "row_key", "left_semi")
 
 
 def identity(table: Table) -> list[str]:
@@ -128,7 +149,7 @@ def identity(table: Table) -> list[str]:
 
 
 def judge_events(
-    session: SparkSession, run: Run, planned: Mapping[str, Sequence[Partition]], rows: DataFrame
+    session: SparkSession, run: Run, rows: DataFrame, planned: Mapping[str, Sequence[Partition]]
 ) -> DataFrame:
     """The rules that look beyond the row: when the shop's history begins, and what the catalogue knew by then."""
     late = rules.too_late(planned["events"][0].day)

@@ -15,14 +15,15 @@ from pipelines.contracts import Table
 from pipelines.raw import RawFile
 from pipelines.settings import Settings
 
+Frame = tuple[DataFrame, bool]  # rows, and whether each that could be read has an `event_id`
+
 
 def read(
     spark: SparkSession, landed: Sequence[Landed], files: Sequence[RawFile], table: Table, settings: Settings
-) -> list[tuple[DataFrame, bool]]:
-    """Frames, and whether all their events have ids. They have equal columns and, where Parquet files were delivered,
-    different types: contract columns as they were written, `line`, `count_lines`, `problem`, `file_number`, `file`,
-    `arrival_date`, and in UTC when that day ended in the shop (`day_end`) and when the look-back of its rows begins
-    (`look_back_start`).
+) -> list[Frame]:
+    """Frames with equal columns and, where Parquet files were delivered, different types: contract columns as they were
+    written, `line`, `count_lines`, `problem`, `file_number`, `file`, `arrival_date`, and in UTC when that day ended in
+    the shop (`day_end`) and when the look-back of its rows begins (`look_back_start`).
 
     A file's number is its place in `files` and its name in the landing folder, so that no name that a shop chose
     reaches Spark.

@@ -36,16 +36,22 @@ def typed(frame: DataFrame, table: Table, settings: Settings) -> DataFrame:
     breaks by itself, null for a row that keeps all. Other columns stay."""
     columns = [column for column in table.columns if not column.is_filled]
     kept = [name for name in frame.columns if name not in table.names or name == "arrival_date"]
-    raw = {c.name: _written(F.col(c.name), frame.schema[c.name].dataType, c, settings) for c in columns}
     values = frame.select(
         *kept,
-        *[_comparable(raw[c.name], _kind(frame, c)).alias(f"_{c.name}") for c in columns],
-        *[_typed(raw[c.name], _kind(frame, c), c, settings).alias(c.name) for c in columns],
+        *[_comparable(_written(frame, c, settings), _kind(frame, c)).alias(f"_{c.name}") for c in columns],
+        *[value(frame, c, settings).alias(c.name) for c in columns],
     )
     broken = [rule for c in columns for rule in contract_rules(c, settings)]
     if table.name == "events":
         broken += event_rules(settings)
     return values.select(*kept, *[c.name for c in columns], first_broken(F.col("problem"), broken).alias("rule"))
+
+
+def value(frame: DataFrame, column: Column, settings: Settings) -> SparkColumn:
+    """A column of `frame` by its contract type, null where it cannot be read."""
+    if column.is_filled:
+        return F.col(column.name)
+    return _typed(_written(frame, column, settings), _kind(frame, column), column, settings)
 
 
 def first_broken(before: SparkColumn, broken: Iterable[Broken]) -> SparkColumn:
@@ -117,10 +123,10 @@ def folded(column: str | SparkColumn) -> SparkColumn:
     return F.lower(F.regexp_replace(column, r"\s+", " "))
 
 
-def _written(value: SparkColumn, kind: DataType, column: Column, settings: Settings) -> SparkColumn:
+def _written(frame: DataFrame, column: Column, settings: Settings) -> SparkColumn:
     """A value as it was written; of ids the folded spelling, where spellings do not count."""
-    is_folded = settings.clean.ids == "merge" and column.name in contracts.NAMED_BY and isinstance(kind, StringType)
-    return folded(value) if is_folded else value
+    is_id = column.name in contracts.NAMED_BY and isinstance(_kind(frame, column), StringType)
+    return folded(column.name) if is_id and settings.clean.ids == "merge" else F.col(column.name)
 
 
 def _comparable(value: SparkColumn, kind: DataType) -> SparkColumn:
