@@ -43,6 +43,7 @@ def session(run: Run) -> Iterator[SparkSession]:
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", str(4 * threads))
         .config("spark.sql.parquet.compression.codec", "zstd")
+        .config("spark.sql.sources.parallelPartitionDiscovery.threshold", "100000")  # a job to list files takes longer
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.extraJavaOptions", f"{JAVA} -Dlog4j2.configurationFile={LOGGING.as_uri()}")

@@ -23,6 +23,7 @@ from pipelines.run import Run, stage, write_json
 
 BUCKET_ROWS = 4_000_000  # rows of an arrival day that are sorted into one file
 TASK_ROWS = 400_000  # rows that one task sorts at once
+TASKS_PER_CORE = 2  # at least, where there are days enough: many small files take longer than their rows
 MANY_VALUED = ("event_id", "session_id", "order_id", "line", "row_key")  # a dictionary of them is built and thrown away
 
 
@@ -198,7 +199,8 @@ def write(rows: DataFrame, pending: Sequence[Partition], counts: Mapping[str, in
         F.pmod("row_key", "buckets").alias("bucket"),
     )
     place = ["arrival_date", "verdict", "bucket"]
-    tasks = max(-(-sum(counts.values()) // TASK_ROWS), 1)
+    cores = rows.sparkSession.sparkContext.defaultParallelism
+    tasks = max(-(-sum(counts.values()) // TASK_ROWS), min(cores * TASKS_PER_CORE, len(pending)))
     ordered = placed.repartition(tasks, *place).sortWithinPartitions(*place, *table.key, "file", "line")
     plain = {f"parquet.enable.dictionary#{name}": "false" for name in MANY_VALUED}
     ordered.write.options(**plain).partitionBy(*place).parquet(str(target))
