@@ -198,7 +198,7 @@ def test_when_most_rows_break_a_rule_the_files_are_wrong(shop: Path):
 def test_only_what_arrived_is_cleaned(shop: Path, monkeypatch: pytest.MonkeyPatch):
     """A run over days that the lake has does not start Spark."""
     cleaned(shop)
-    monkeypatch.setattr("pipelines.spark.session", lambda run: pytest.fail("Spark was started"))
+    monkeypatch.setattr("pipelines.spark.session", lambda run, count_rows: pytest.fail("Spark was started"))
     again = open_run(
         owner="airflow:test", day=DAY, home=shop, overrides={"shop.opened_on": "2026-01-01", "seed": 4}, label="other"
     )

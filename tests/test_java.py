@@ -38,7 +38,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from pipelines import settings, spark
 run = SimpleNamespace(home=Path({str(no_system_java)!r}), run_id="r", settings=settings.Settings())
-with spark.session(run) as session:
+with spark.session(run, 1) as session:
     print(session.range(7).count())
 """
     path = f"{no_system_java / 'bin'}:{Path(sys.executable).parent}"

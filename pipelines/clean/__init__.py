@@ -31,8 +31,9 @@ MANY_VALUED = ("event_id", "session_id", "order_id", "line", "row_key")  # a dic
 def run(run: Run, folder: Path) -> None:
     """Clean what arrived since the last night; write which partitions of the lake the run reads, and the books."""
     planned = lake.plan(run, files_of(run))
-    if any(not partition.is_clean for partitions in planned.values() for partition in partitions):
-        with spark.session(run) as session:
+    pending = [partition for partitions in planned.values() for partition in partitions if not partition.is_clean]
+    if pending:
+        with spark.session(run, sum(file.count_rows for partition in pending for file in partition.files)) as session:
             for name in planned:
                 clean_table(session, run, name, planned)
     _require_rows_of_the_day(run, planned["events"])
@@ -98,7 +99,7 @@ def judged(
     frames = reading.read(session, landed, files, table, run.settings)
     seen = [path for p in planned[name] if p.is_clean for path in p.parquet("accepted")]
     before, rows = (seen if name == "events" else []), typed(run, name, frames)
-    keys = duplicates.suspicious(session, rows.select("row_key"), before, scratch)
+    keys, is_seen = duplicates.suspicious(session, rows.select("row_key"), before, scratch)
     chained = replays.involved(session, rows, scratch) if any(one.has_replays for one in landed) else None
     told = judged_alone(session, run, name, planned, frames)
     if chained is not None:
@@ -107,7 +108,9 @@ def judged(
     if keys is not None:
         keys = keys if chained is None else keys.join(chained, "row_key", "left_anti")
         suspects = judged_alone(session, run, name, planned, frames, keys)
-        told = duplicates.mark(told, duplicates.find(session, suspects, identity(table), before, keys, scratch))
+        told = duplicates.mark(
+            told, duplicates.find(session, suspects, identity(table), before if is_seen else [], keys, scratch)
+        )
     return told
 
 

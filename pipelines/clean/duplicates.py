@@ -3,23 +3,29 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 BROADCAST_KEYS = 3_000_000  # keys up to which a set is sent to every executor instead of shuffled to them
 
 
-def suspicious(session: SparkSession, keys: DataFrame, seen: Sequence[str], scratch: Path) -> DataFrame | None:
-    """The values of `row_key`, a hash of the identity, that occur twice or in `seen`; None when there are none."""
+def suspicious(
+    session: SparkSession, keys: DataFrame, seen: Sequence[str], scratch: Path
+) -> tuple[DataFrame | None, bool]:
+    """The values of `row_key`, a hash of the identity, that occur twice or in `seen`, None when there are none; and
+    whether any occurs in `seen`."""
     counted = keys.groupBy("row_key").count()
     if not seen:
-        return settled(session, counted.where("count > 1").select("row_key"), scratch / "keys")
+        return settled(session, counted.where("count > 1").select("row_key"), scratch / "keys"), False
     fresh = settled(session, counted, scratch / "fresh")
     if fresh is None:
-        return None
-    known = session.read.parquet(*seen).select("row_key").join(fresh.select("row_key"), "row_key", "left_semi")
-    twice = fresh.where("count > 1").select("row_key").union(known.distinct())
-    return settled(session, twice.distinct(), scratch / "keys")
+        return None, False
+    before = session.read.parquet(*seen).select("row_key").join(fresh.select("row_key"), "row_key", "left_semi")
+    known = settled(session, before.distinct(), scratch / "known")
+    twice = fresh.where("count > 1").select("row_key")
+    suspects = twice if known is None else twice.union(known).distinct()
+    return settled(session, suspects, scratch / "keys"), known is not None
 
 
 def find(
@@ -65,8 +71,8 @@ def content(rows: DataFrame) -> Column:
 def settled(session: SparkSession, rows: DataFrame, folder: Path) -> DataFrame | None:
     """A small frame, computed once and kept on disk; None when it is empty."""
     rows.write.mode("overwrite").parquet(str(folder))
-    kept = session.read.parquet(str(folder))
-    count = kept.count()
+    count = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
     if not count:
         return None
+    kept = session.read.parquet(str(folder))
     return F.broadcast(kept) if count <= BROADCAST_KEYS else kept
