@@ -14,6 +14,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,7 @@ def kill_executor(home: Path) -> None:
     """The same job on two executors of their own processes; one dies in the middle."""
     alone = nightshelf(home, label="alone")
     bytes_alone = fingerprint(home, "alone")
+    shutil.rmtree(home / "lake")  # else all is clean already
     kill = KillOnce(after=alone.wall_seconds / 2)
     cost = nightshelf(home, label="cluster", settings=["clean.spark_master=local-cluster[2,1,2048]"], watch=kill)
     if not kill.killed:
@@ -184,7 +186,9 @@ def kill_executor(home: Path) -> None:
     table.add_row("one process", *alone.cells(None))
     table.add_row("two executors, one killed", *cost.cells(None))
     Console().print(table)
-    print("Equal bytes." if fingerprint(home, "cluster") == bytes_alone else "DIFFERENT BYTES.")
+    if fingerprint(home, "cluster") != bytes_alone:
+        raise SystemExit("Different bytes.")
+    print("Equal bytes.")
 
 
 class KillOnce:
