@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import contracts
+from pipelines.clean import footers
 from pipelines.clean.lake import VERDICTS, Partition
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile
@@ -78,10 +79,10 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
 
 
 def _rename(folder: Path) -> None:
-    """Files by their bucket, not by what Spark happened to call them."""
+    """Files by their bucket, not by what Spark happened to call them, with footers in one order."""
     for bucket in sorted(folder.glob("bucket=*")):
         for number, path in enumerate(sorted(bucket.glob("*.parquet"))):
-            path.rename(folder / f"{bucket.name.partition('=')[2]:0>4}-{number}.parquet")
+            footers.sort_encodings(path.rename(folder / f"{bucket.name.partition('=')[2]:0>4}-{number}.parquet"))
         shutil.rmtree(bucket)
 
 
