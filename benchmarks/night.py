@@ -92,6 +92,11 @@ def release_bot(home: Path, day: dt.date, events: int) -> None:
                     '{BOT}' as user_id,
                     'view' as event_type,
                     ids[range % len(ids) + 1] as item_id,
+                    null::varchar as query,
+                    1 as quantity,
+                    null::bigint as price_cents,
+                    null::varchar as session_id,
+                    null::varchar as order_id,
                     timestamp '{day} 00:00:00' + to_microseconds(range * 79_200_000_000 // {events}) as occurred_at
                 from items, range({events})
             ) to '{home}/raw/events/dt={day}/bot.parquet'
