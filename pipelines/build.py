@@ -73,7 +73,7 @@ def _variables(run: Run) -> dict[str, object]:
     return {
         "run_id": run.run_id,
         "day": run.day.isoformat(),
-        "holdout_cut": run.holdout_cut.isoformat(),
+        "holdout_cuts": [cut.isoformat() for cut in run.holdout_cuts],
         "timezone": settings.shop.timezone,
         **_prefixed("sessions", settings.sessions),
         **_prefixed("bots", settings.bots),

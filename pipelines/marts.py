@@ -14,6 +14,7 @@ from pipelines.run import Run
 
 PAIR_ROUNDS = 3  # how often a basket is shuffled to draw neighbours from it
 LARGEST_BASKET = 100  # larger ones are stock orders or bots and say little about what belongs together
+ALWAYS = ("holdout", "final")  # trainings that every night has
 NOTHING = 1e-12  # what rounding may leave of a weight that was undone in parts
 
 
@@ -21,9 +22,16 @@ class Marts:
     """Read-only view of a run's marts. Users and items are positions of `users` and `items`; days are inclusive."""
 
     def __init__(self, run: Run):
-        self.settings = run.settings
+        self.run, self.settings = run, run.settings
         self.connection = duckdb.connect(str(run.of("build", "marts.duckdb")), read_only=True)
         self.connection.execute(f"set threads = {run.settings.machine.threads}")
+
+    @cached_property
+    def cuts(self) -> dict[str, dt.date]:
+        """The run's trainings, oldest first, without windows that less than another one's days of events precede."""
+        cuts, found = self.run.cuts, self.connection.execute("select min(event_date) from interactions").fetchone()
+        begun = found[0] + dt.timedelta(days=self.settings.holdout.days) if found and found[0] else dt.date.max
+        return {part: cut for part, cut in cuts.items() if part in ALWAYS or begun <= cut}
 
     def frame(self, query: str, *values: object) -> pd.DataFrame:
         return self.connection.execute(query, list(values)).df()

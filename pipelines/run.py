@@ -79,14 +79,25 @@ class Run:
         return self.home / "lake"
 
     @property
-    def holdout_cut(self) -> dt.date:
-        """Last day that the measured models may see; the held-out days follow it."""
-        return self.day - dt.timedelta(days=self.settings.holdout.days)
+    def cuts(self) -> dict[str, dt.date]:
+        """The trainings of a night, oldest first, and the last day that each may see.
+
+        `holdout` is measured on the held-out days after it; the windows before (`holdout_2`, …) only teach the ranker;
+        `final` is published.
+        """
+        days, windows = self.settings.holdout.days, self.settings.holdout.windows
+        names = {"final": 0, "holdout": 1} | {f"holdout_{number}": number for number in range(2, windows + 1)}
+        return {name: self.day - dt.timedelta(days=days * number) for name, number in reversed(names.items())}
 
     @property
-    def cuts(self) -> dict[str, dt.date]:
-        """The two trainings of a night, and the last day that each may see."""
-        return {"holdout": self.holdout_cut, "final": self.day}
+    def holdout_cuts(self) -> list[dt.date]:
+        """The cuts before the run's day, oldest first."""
+        return list(self.cuts.values())[:-1]
+
+    @property
+    def holdout_cut(self) -> dt.date:
+        """Last day that the measured models may see; the held-out days follow it."""
+        return self.cuts["holdout"]
 
     @property
     def fingerprint(self) -> str:

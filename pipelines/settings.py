@@ -156,7 +156,8 @@ class Bots(Section):
 
 
 class Holdout(Section):
-    days: int = Field(14, ge=1, description="Last days kept apart to learn the blend and to measure the night.")
+    days: int = Field(14, ge=1, description="Length of a window kept apart; the last one measures the night.")
+    windows: int = Field(2, ge=1, le=12, description="Windows before the run's day; all of them teach the ranker.")
 
 
 class Als(Section):

@@ -10,7 +10,7 @@ from pipelines.run import Run, stage
 @stage
 def run(run: Run, folder: Path) -> None:
     marts, settings = Marts(run), run.settings
-    for part, until in run.cuts.items():
+    for part, until in marts.cuts.items():
         model = als.fit(
             marts.interactions(until),
             factors=settings.als.factors,

@@ -28,7 +28,7 @@ def run(run: Run, folder: Path) -> None:
     tokenizer.save(folder)
     items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
     encoder = None
-    for part, until in run.cuts.items():
+    for part, until in marts.cuts.items():
         encoder = _train_encoder(run, marts, tokenizer, items, until, encoder)
         encoder.save(folder / part)
         item_vectors = profile.encode(encoder, items, ENCODING_BATCH)

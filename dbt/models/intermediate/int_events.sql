@@ -1,5 +1,5 @@
 {# Every event within its visit: who did it, and which query led to it. What the shop told stays as it is; what it left
-   empty is filled from the same visit. A visit ends at the cut of the held-out days, whatever the pause: what is learnt
+   empty is filled from the same visit. A visit ends at each cut of the held-out days, whatever the pause: what is learnt
    as of that day knows nobody, and no click, by what came after it. #}
 {{ config(materialized="table") }}
 
@@ -11,7 +11,7 @@ with events as (
             when user_id is not null then 'user ' || user_id
             else 'event ' || event_id
         end as thread,
-        event_date > cast('{{ var("holdout_cut") }}' as date) as is_held_out,
+        {{ held_out_period("event_date") }} as period,
         array_position(['search', 'view', 'cart', 'purchase', 'return'], event_type) as step
     from {{ ref("stg_events") }}
 ),
@@ -23,7 +23,7 @@ placed as (
         row_number() over past as place,
         coalesce(
             occurred_at - lag(occurred_at) over past > interval '{{ var("sessions_gap_minutes") }} minutes'
-            or is_held_out and not lag(is_held_out) over past,
+            or period > lag(period) over past,
             true
         ) as is_first
     from events

@@ -47,7 +47,7 @@ owned as (
             when user_id is null and order_id is not null then min(user_id) over (partition by order_id, item_id)
             else user_id
         end as owner_id,
-        event_date > cast('{{ var("holdout_cut") }}' as date) as is_held_out
+        {{ held_out_period("event_date") }} as period
     from pieces
 )
 

@@ -1,6 +1,6 @@
 {# Which return undoes how much of which purchase: one row per pair. Three passes, each on what is left: the same order;
-   the latest purchase of exactly as many pieces; first in, first out. Returns up to the held-out days go through all
-   three before the later ones begin: what is learnt as of that day does not depend on what came back after it. #}
+   the latest purchase of exactly as many pieces; first in, first out. Returns up to each cut of the held-out days go
+   through all three before the later ones begin: what is learnt as of that day does not depend on what came back after it. #}
 {{ config(materialized="table") }}
 
 with undone_0 as (
@@ -13,14 +13,14 @@ with undone_0 as (
 ),
 
 {% set passes = ["order", "quantity", "first_in"] %}
-{% for known in ["not is_held_out", "true"] %}
-{% set period = loop.index0 %}
+{% set periods = var("holdout_cuts") | length + 1 %}
+{% for period in range(periods) %}
 {% for matched_by in passes %}
 {% set step = period * passes | length + loop.index %}
 left_{{ step }} as (
     select *, coalesce(owner_id, '') as owner
     from ({{ left_over(ref("int_pieces"), "undone_" ~ (step - 1)) }}) as pieces
-    where {{ known }} and {{ "order_id" if matched_by == "order" else "user_id" }} is not null
+    where period <= {{ period }} and {{ "order_id" if matched_by == "order" else "user_id" }} is not null
 ),
 
 matched_{{ step }} as (
@@ -43,7 +43,7 @@ undone_{{ step }} as (
 {% endfor %}
 {% endfor %}
 undos as (
-    select * from undone_{{ 2 * passes | length }}
+    select * from undone_{{ periods * passes | length }}
 )
 
 select * from undos
