@@ -7,3 +7,7 @@ class Diverged(ArithmeticError):
 
 class NothingToLearn(ValueError):
     """There is not one example to learn from; the message says which rows are missing."""
+
+
+class TooLarge(ValueError):
+    """The input needs more memory than the method is allowed; the message says which method does without."""
