@@ -6,7 +6,7 @@ Candidates are flat rows sorted by user; user u owns the rows from offsets[u] to
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -63,12 +63,12 @@ def ranks_by_user(scores: np.ndarray, offsets: np.ndarray, ties: np.ndarray) -> 
     return ranks
 
 
-def reciprocal_rank_fusion(ranks: np.ndarray, k: int = 60) -> np.ndarray:
-    """Σ 1 / (k + rank) over the sources, (R,) from ranks (R, S) (Cormack, Clarke and Büttcher, 2009).
+def reciprocal_ranks(ranks: np.ndarray, k: int = 60) -> np.ndarray:
+    """1 / (k + rank), whose sum over the sources is reciprocal-rank fusion (Cormack, Clarke and Büttcher, 2009).
 
     A rank of 0 or NaN means that the source does not list the item; it adds nothing.
     """
-    return np.divide(1.0, k + ranks, out=np.zeros(ranks.shape), where=ranks >= 1).sum(axis=1)
+    return np.divide(1.0, k + ranks, out=np.zeros(ranks.shape), where=ranks >= 1)
 
 
 @dataclass
@@ -144,11 +144,12 @@ class LinearBlend:
 
 
 def cross_fitted_scores(
-    sources: Sequence[str], features: np.ndarray, offsets: np.ndarray, labels: np.ndarray, halves: np.ndarray
+    make: Callable[[], Ranker], features: np.ndarray, offsets: np.ndarray, labels: np.ndarray, halves: np.ndarray
 ) -> np.ndarray:
-    """Scores (R,) of blends that have not seen the user: each half is scored with weights learnt on the other.
+    """Scores (R,) of rankers that have not seen the user: each half is scored by one that learnt on the other.
 
     Args:
+        make: gives a new ranker.
         halves: (U,) 0 or 1, the half of each user.
     Raises:
         NothingToLearn: one of the halves has no choice to learn from.
@@ -158,9 +159,9 @@ def cross_fitted_scores(
     score = np.zeros(len(labels))
     for half in (0, 1):
         other = row_halves != half
-        other_offsets = np.concatenate([[0], np.cumsum(counts * (halves != half))])
-        blend = LinearBlend(sources).fit(features[other], other_offsets, labels[other])
-        score[~other] = blend.score(features[~other])
+        other_offsets = np.concatenate([[0], np.cumsum(counts[halves != half])])
+        ranker = make().fit(features[other], other_offsets, labels[other])
+        score[~other] = ranker.score(features[~other])
     return score
 
 

@@ -52,6 +52,16 @@ def top_items(
     return positions, scores
 
 
+def best_of(scores: np.ndarray, n: int) -> np.ndarray:
+    """(B, n) positions of the largest finite scores of each row (B, I), best first, ties by position, padded with -1."""
+    chosen = np.full((len(scores), n), -1, dtype=np.int32)
+    for row, values in enumerate(scores):
+        best = _best(values, n)
+        best = best[np.isfinite(values[best])]
+        chosen[row, : len(best)] = best
+    return chosen
+
+
 def _block_shape(count_items: int, memory_bytes: int) -> tuple[int, int]:
     """Users and items of one block: whole rows if memory allows, always multiples of the grid."""
     row_bytes = 4 * max(count_items, 1)

@@ -80,6 +80,12 @@ class Marts:
         rows["weight"] *= _decay(rows["event_date"], until, self.settings.weights.half_life_days)
         return self._matrix(rows, "weight")
 
+    def tastes(self, until: dt.date) -> sparse.csr_matrix:
+        """(U, I) square roots of the event weights, halved every `neighbours.half_life_days`: repeats say less."""
+        rows = self._acts(until)
+        rows["weight"] *= _decay(rows["event_date"], until, self.settings.neighbours.half_life_days)
+        return self._matrix(rows, "weight").sqrt()
+
     def habit(self, until: dt.date) -> sparse.csr_matrix:
         """(U, I) log(1 + purchases), each halved every `fuse.habit_half_life_days`."""
         rows = self._acts(until)

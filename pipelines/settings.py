@@ -167,6 +167,14 @@ class Als(Section):
     epochs: int = Field(15, ge=1, description="Sweeps over users and items.")
 
 
+class NeighbourModel(Section):
+    half_life_days: float = Field(60.0, gt=0, description="Days after which an event counts half between items.")
+    regularization: float = Field(250.0, gt=0, description="Weight of EASE's squared cells, in units of event weight.")
+    largest_dense: int = Field(10_000, ge=0, description="Items up to which EASE is solved; beyond, sparse neighbours.")
+    weighting: Literal["cosine", "tfidf", "bm25"] = Field("bm25", description="Of the sparse neighbours.")
+    kept: int = Field(200, ge=1, description="Sparse neighbours kept per item.")
+
+
 class Profile(Section):
     embedding_size: int = Field(64, ge=8, description="Length of the item-profile vectors.")
     hidden_size: int = Field(64, ge=8, description="Width of the Transformer.")
@@ -231,6 +239,7 @@ class Settings(Section):
     bots: Bots = Bots()
     holdout: Holdout = Holdout()
     als: Als = Als()
+    neighbours: NeighbourModel = NeighbourModel()
     profile: Profile = Profile()
     fuse: Fuse = Fuse()
     shelve: Shelve = Shelve()

@@ -1,0 +1,157 @@
+"""The sources: each proposes items to a user, and scores any candidate, from what was known at the end of a day."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy import sparse
+
+from models import candidates, cold, retrieval
+from models.als import ALSModel
+from models.candidates import Candidates
+from models.neighbours import Neighbours
+from pipelines.marts import Marts, values_at
+from pipelines.run import Run
+
+SOURCES = ("als", "neighbours", "profile", "habit", "popularity")
+USERS_PER_BLOCK = 1024
+ROWS_PER_SLICE = 1 << 18  # products of vectors are gathered so many at a time
+
+
+class Source(Protocol):
+    """One way to know what a user may want; users and items are positions."""
+
+    def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
+        """(B, n) its best allowed items for each user, best first, padded with -1; none of `exclude` (B, I)."""
+        ...
+
+    def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(R,) float32, what it says of each pair; 0 or less where it has nothing to say for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Vectors whose inner product is the score: ALS, and the item profile."""
+
+    users: np.ndarray  # (U, F)
+    items: np.ndarray  # (I, F)
+    memory_bytes: int
+
+    def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
+        return retrieval.top_items(self.users[users], self.items, n, exclude, allowed, self.memory_bytes)[0]
+
+    def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        parts = [slice(start, start + ROWS_PER_SLICE) for start in range(0, len(users), ROWS_PER_SLICE)]
+        told = [np.einsum("rf,rf->r", self.users[users[part]], self.items[items[part]]) for part in parts]
+        return np.concatenate(told) if told else np.empty(0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the items of a user's history in other people's."""
+
+    neighbours: Neighbours
+    histories: sparse.csr_matrix  # (U, I)
+
+    def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
+        scores = self.neighbours.scores(self.histories[users])
+        scores[:, ~allowed] = -np.inf
+        scores[exclude.nonzero()] = -np.inf
+        return retrieval.best_of(scores, n)
+
+    def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        distinct, place = np.unique(users, return_inverse=True)
+        told = np.empty(len(users), dtype=np.float32)
+        for start in range(0, len(distinct), USERS_PER_BLOCK):
+            inside = (place >= start) & (place < start + USERS_PER_BLOCK)
+            scores = self.neighbours.scores(self.histories[distinct[start : start + USERS_PER_BLOCK]])
+            told[inside] = scores[place[inside] - start, items[inside]]
+        return told
+
+
+@dataclass(frozen=True)
+class Habit:
+    """What the user bought; proposes nothing, for all of that is a candidate anyway."""
+
+    purchases: sparse.csr_matrix  # (U, I)
+
+    def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
+        return np.full((len(users), 0), -1)
+
+    def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return values_at(self.purchases, users, items).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """What everybody buys now."""
+
+    buyers: np.ndarray  # (I,)
+
+    def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
+        one = np.ones((len(users), 1), dtype=np.float32)
+        return retrieval.top_items(one, self.buyers.astype(np.float32)[:, None], n, exclude, allowed)[0]
+
+    def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return np.log1p(self.buyers[items]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All sources as of one cut, and what they share."""
+
+    by_name: dict[str, Source]
+    bought: sparse.csr_matrix  # (U, I)
+    known: np.ndarray  # (I,) bool, in the catalogue by then
+    count: int  # items that each may propose per user
+
+    @classmethod
+    def load(cls, run: Run, marts: Marts, part: str) -> "Sources":
+        """The sources as trained on `part` of the run's cuts."""
+        until, settings = run.cuts[part], run.settings
+        memory = settings.fuse.memory_mb << 20
+        als = ALSModel.load(run.of("train_als", part))
+        profile = run.of("train_profile", part)
+        vectors = np.load(profile / "item_vectors.npy")
+        window = settings.fuse.popularity_days
+        buyers = cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window)
+        by_name: dict[str, Source] = {
+            "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), memory),
+            "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
+            "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, memory),
+            "habit": Habit(marts.habit(until)),
+            "popularity": Popularity(buyers),
+        }
+        return cls(by_name, marts.bought(until), marts.known_items(until), settings.fuse.candidates)
+
+    def without(self, name: str) -> "Sources":
+        """The same without one source."""
+        kept = {other: source for other, source in self.by_name.items() if other != name}
+        return Sources(kept, self.bought, self.known, self.count)
+
+    def candidates(self, users: np.ndarray) -> Candidates:
+        """The union of each source's best items that the users have not bought, and everything that they have."""
+        bought = self.bought[users]
+        found = [source.propose(users, self.count, bought, self.known) for source in self.by_name.values()]
+        rows, items = _union(np.concatenate(found, axis=1), bought, self.known)
+        scores = [source.score(users[rows], items) for source in self.by_name.values()]
+        counts = np.bincount(rows, minlength=len(users))
+        return Candidates(users, candidates.starts(counts), items, np.stack(scores, axis=1))
+
+    def is_bought(self, found: Candidates) -> np.ndarray:
+        """(R,) bool: the user has bought the item."""
+        return values_at(self.bought, found.row_owners, found.items) > 0
+
+
+def _union(
+    proposed: np.ndarray, bought: sparse.csr_matrix, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct (row, item) pairs of proposals (B, N), padded with -1, and purchases (B, I), by row and item."""
+    rows, places = np.nonzero(proposed >= 0)
+    owned = bought.tocoo()
+    items = np.concatenate([proposed[rows, places], owned.col])
+    rows = np.concatenate([rows, owned.row.astype(np.int64)])
+    keys = np.unique(rows * bought.shape[1] + items)
+    keys = keys[known[keys % bought.shape[1]]]
+    return keys // bought.shape[1], keys % bought.shape[1]
