@@ -190,6 +190,16 @@ class Profile(Section):
 
 
 class Fuse(Section):
+    ranker: Literal["lambdarank", "blend", "rrf"] = Field(
+        "lambdarank", description="Trees, a weighted sum, or reciprocal ranks; a worse one gives way to the next."
+    )
+    trees: int = Field(200, ge=1, description="Trees of the ranker.")
+    leaves: int = Field(31, ge=2, description="Leaves of each tree.")
+    learning_rate: float = Field(0.05, gt=0, le=1, description="What each tree may change.")
+    negatives: int = Field(100, ge=1, description="Candidates per user, beside those bought, that teach the trees.")
+    monotone: bool = Field(False, description="Whether a higher score of a source may only raise a candidate.")
+    learn_users: int = Field(20_000, ge=2, description="Users of one window that teach and measure at most.")
+    ablation: bool = Field(True, description="Whether the night measures what it would lose without each source.")
     candidates: int = Field(150, ge=1, description="Items that each source may propose per user.")
     depth: int = Field(100, ge=1, description="Ranked candidates kept per user and placement for the list builder.")
     popularity_days: int = Field(28, ge=1, description="Window of the popularity source.")

@@ -1,0 +1,178 @@
+"""The proof: every ranking on the held-out days, whom it serves, and what it would lose without each source."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from models import metrics
+from pipelines.fuse.rankings import CONTENDERS, LEARNED, PARTS, Ranking, learn
+from pipelines.fuse.slate import Lesson
+from pipelines.fuse.sources import SOURCES
+from pipelines.marts import Marts
+from pipelines.run import Run
+
+MEASURED_AT = (10, 20)
+COUNTRIES = 5  # the most frequent ones have figures of their own
+PLAIN = {"for_you": "habit", "discover": "popularity"}  # one line of SQL that every learned ranking must hold against
+Learn = Callable[[Sequence[Lesson]], Mapping[str, Ranking]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Lists of one ranking, (B, 20), and what their users wanted."""
+
+    ranked: np.ndarray
+    wanted: sparse.csr_matrix
+
+    @property
+    def ndcg(self) -> np.ndarray:
+        """(B,) NDCG@10."""
+        return metrics.ndcg_at(self.ranked, self.wanted, 10)
+
+    def of(self, users: np.ndarray, items: np.ndarray) -> "Judged":
+        """Some users, (B,) bool, as if they had wanted some items only, (I,) bool."""
+        wanted = sparse.csr_matrix(self.wanted[users].multiply(items[None, :]))
+        wanted.eliminate_zeros()
+        return Judged(self.ranked[users], wanted)
+
+
+def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str], list[dict]]:
+    """The contender that may rank each placement, and the night's figures.
+
+    Contenders learn from the windows before the last one, and are judged on the last. Where there are none, nobody is
+    judged by what was learnt of them either: each half of the users is ranked by what the other half teaches.
+    """
+    *earlier, last = told
+    learns = {name: _learner(name, run) for name in CONTENDERS}
+    scores = {name: foretold(learns[name], earlier, last) for name in CONTENDERS}
+    chosen, records = {}, []
+    for placement in LEARNED:
+        placed = last.placed(placement)
+        judged = {name: _judged(placed, placed.slate.found.scores[:, s]) for s, name in enumerate(SOURCES)}
+        judged |= {name: _judged(placed, score[placement]) for name, score in scores.items() if placement in score}
+        chosen[placement] = choose(judged, placement, run.settings.fuse.ranker, run.settings.seed)
+        judged["fused"] = judged[chosen[placement]]
+        records += figures(placement, judged, slices(run, marts, last), run.settings.seed)
+    if run.settings.fuse.ablation:
+        records += ablation(run, learns, earlier, last, chosen, scores)
+    return chosen, records
+
+
+def _learner(name: str, run: Run) -> Learn:
+    return lambda told: learn(name, told, run)
+
+
+def foretold(learn: Learn, earlier: Sequence[Lesson], last: Lesson) -> dict[str, np.ndarray]:
+    """Scores of the last lesson's placed rows by what the earlier ones teach, or the other half of its users."""
+    learnt = learn(earlier)
+    scores = {placement: one.score(last.placed(placement).slate) for placement, one in learnt.items()}
+    if len(scores) == len(LEARNED):
+        return scores
+    owners = last.slate.found.owners
+    halves = [np.flatnonzero(owners % 2 == half) for half in (0, 1)]
+    taught = [learn([last.of(other)]) for other in reversed(halves)]
+    for placement in LEARNED:
+        if placement not in scores and all(placement in one for one in taught):
+            scores[placement] = _crossed(taught, halves, last, placement)
+    return scores
+
+
+def _crossed(
+    taught: Sequence[Mapping[str, Ranking]], halves: Sequence[np.ndarray], last: Lesson, placement: str
+) -> np.ndarray:
+    rows = last.placed(placement).slate.found.rows
+    score = np.zeros(len(rows))
+    for one, places in zip(taught, halves, strict=True):
+        score[np.isin(rows, places)] = one[placement].score(last.of(places).placed(placement).slate)
+    return score
+
+
+def choose(judged: Mapping[str, Judged], placement: str, best: str, seed: int) -> str:
+    """The first contender, from the one that the shop wishes on, that is not worse than any plainer ranking.
+
+    Worse means beyond chance: the 95 % bootstrap interval of the paired difference in NDCG@10 lies below zero.
+    """
+    for place, name in enumerate(CONTENDERS):
+        rivals = [*CONTENDERS[place + 1 :], PLAIN[placement]]
+        if place >= CONTENDERS.index(best) and name in judged:
+            lost = [lead(judged[name], judged[rival], seed)["high"] < 0 for rival in rivals if rival in judged]
+            if not any(lost):
+                return name
+    return "rrf"
+
+
+def lead(ours: Judged, theirs: Judged, seed: int) -> dict[str, float]:
+    """Mean paired difference in NDCG@10 over users, with its interval."""
+    mean, low, high = metrics.bootstrap_interval(ours.ndcg - theirs.ndcg, seed)
+    return {"value": mean, "low": low, "high": high}
+
+
+def slices(run: Run, marts: Marts, last: Lesson) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Users (B,) bool and items (I,) bool of each part of the shop that is looked at on its own."""
+    cut, owners = run.holdout_cut, last.slate.found.owners
+    users = marts.frame("select country, first_seen_date from users order by user_id").iloc[owners]
+    age = (np.datetime64(cut) - users["first_seen_date"].to_numpy().astype("datetime64[D]")).astype(int)
+    breadth = np.diff(marts.bought(cut).indptr)[owners]
+    light, heavy = np.quantile(breadth, [1 / 3, 2 / 3]) if len(breadth) else (0, 0)
+    everybody, everything = np.ones(len(owners), dtype=bool), np.ones(last.wanted.shape[1], dtype=bool)
+    found = {
+        "new_users": (age < run.settings.holdout.days, everything),
+        "light_users": (breadth <= light, everything),
+        "heavy_users": (breadth > heavy, everything),
+        "new_items": (everybody, marts.ages_days(cut) < run.settings.holdout.days),
+    }
+    frequent = users["country"].value_counts().index[:COUNTRIES]
+    return found | {f"country_{name}": ((users["country"] == name).to_numpy(), everything) for name in frequent}
+
+
+def figures(
+    placement: str, judged: Mapping[str, Judged], parts: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
+) -> list[dict]:
+    """`<placement>/<ranking>/<measure>` for all, and for each part `…/ndcg_at_10/<part>` of what is published."""
+    records = []
+    for name, one in judged.items():
+        for at in MEASURED_AT:
+            for measure, function in (("recall", metrics.recall_at), ("ndcg", metrics.ndcg_at)):
+                values = function(one.ranked, one.wanted, at)
+                records += _record(f"{placement}/{name}/{measure}_at_{at}", values, seed)
+        shown = metrics.coverage(one.ranked[:, :10], one.wanted.shape[1])
+        records.append({"metric": f"{placement}/{name}/coverage_at_10", "value": shown, "low": None, "high": None})
+    for name in dict.fromkeys(["fused", "rrf", PLAIN[placement]]):
+        for part, (users, items) in parts.items():
+            of_part = judged[name].of(users, items)
+            records += _record(f"{placement}/{name}/ndcg_at_10/{part}", of_part.ndcg, seed)
+    return records
+
+
+def ablation(
+    run: Run,
+    learns: Mapping[str, Learn],
+    earlier: Sequence[Lesson],
+    last: Lesson,
+    chosen: Mapping[str, str],
+    scores: Mapping[str, Mapping[str, np.ndarray]],
+) -> list[dict]:
+    """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source."""
+    proposals, records = run.settings.fuse.candidates, []
+    for part in PARTS:
+        less, blind = [one.without(part, proposals) for one in earlier], last.without(part, proposals)
+        told = {name: foretold(learns[name], less, blind) for name in sorted(set(chosen.values()))}
+        for placement, name in chosen.items():
+            if placement not in told[name]:
+                continue
+            with_it = _judged(last.placed(placement), scores[name][placement])
+            without = _judged(blind.placed(placement), told[name][placement])
+            records += _record(f"{placement}/loss_without_{part}/ndcg_at_10", with_it.ndcg - without.ndcg, run.settings.seed)
+    return records
+
+
+def _judged(told: Lesson, score: np.ndarray) -> Judged:
+    return Judged(told.slate.found.best(score, max(MEASURED_AT)), told.wanted)
+
+
+def _record(metric: str, values: np.ndarray, seed: int) -> list[dict]:
+    """A figure with its interval; none where nobody can be measured."""
+    mean, low, high = metrics.bootstrap_interval(values, seed)
+    return [] if np.isnan(mean) else [{"metric": metric, "value": mean, "low": low, "high": high}]

@@ -1,0 +1,137 @@
+"""The rankings that contend for the shelves: reciprocal ranks, a linear blend, and trees that learn from whole lists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from models import candidates
+from models.errors import NothingToLearn
+from models.fusion import LinearBlend
+from models.ranker import LambdaRank
+from pipelines.fuse import features
+from pipelines.fuse.slate import Lesson, Slate
+from pipelines.fuse.sources import SOURCES
+from pipelines.run import Run
+
+PARTS = (*SOURCES, "taste")  # what a score is the sum of; taste is the fit of price, category and age of the item
+LEARNED = ("for_you", "discover")  # buy_again is for_you without the rest
+CONTENDERS = ("lambdarank", "blend", "rrf")  # best first; each must hold against those after it
+
+
+class Ranking(Protocol):
+    """Whatever puts a placement's slate in order."""
+
+    def score(self, slate: Slate) -> np.ndarray:
+        """One score per row, (R,); larger is better within a user."""
+        ...
+
+    def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
+        """(N, P) what each of PARTS adds to the score of some rows (N,)."""
+        ...
+
+    def save(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class ReciprocalRanks:
+    """What many sources rank high."""
+
+    def score(self, slate: Slate) -> np.ndarray:
+        return slate.found.reciprocal_ranks.sum(axis=1)
+
+    def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
+        return _with_taste(slate.found.reciprocal_ranks[rows])
+
+    def save(self, path: Path) -> None:
+        """There is nothing to keep."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A weighted sum of the sources' scaled scores."""
+
+    blend: LinearBlend
+
+    def score(self, slate: Slate) -> np.ndarray:
+        return self.blend.score(slate.found.scaled)
+
+    def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
+        return _with_taste(self.blend.contributions(slate.found.scaled)[rows])
+
+    def save(self, path: Path) -> None:
+        self.blend.save(path)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A LambdaRank ensemble over all features."""
+
+    ranker: LambdaRank
+
+    def score(self, slate: Slate) -> np.ndarray:
+        return self.ranker.score(slate.features) if len(slate.features) else np.empty(0)
+
+    def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
+        told = self.ranker.contributions(slate.features[rows])  # (N, K)
+        groups = np.array([[group == part for part in PARTS] for group in features.GROUPS], dtype=np.float64)  # (K, P)
+        return told @ groups
+
+    def save(self, path: Path) -> None:
+        self.ranker.save(path)
+
+
+def learn(name: str, told: Sequence[Lesson], run: Run) -> Mapping[str, Ranking]:
+    """A contender taught by some lessons, by placement; a placement of which they teach nothing is left out."""
+    if name == "rrf":
+        return dict.fromkeys(LEARNED, ReciprocalRanks())
+    return _blends(told) if name == "blend" else _trees(told, run)
+
+
+def _blends(told: Sequence[Lesson]) -> dict[str, Ranking]:
+    learnt: dict[str, Ranking] = {}
+    for placement in LEARNED:
+        placed = [lesson.placed(placement) for lesson in told]
+        scaled, offsets, labels = _pooled([one.slate.found.scaled for one in placed], placed, len(SOURCES))
+        try:
+            learnt[placement] = Linear(LinearBlend(SOURCES).fit(scaled, offsets, labels))
+        except NothingToLearn:
+            continue
+    return learnt
+
+
+def _trees(told: Sequence[Lesson], run: Run) -> dict[str, Ranking]:
+    """One ensemble for all placements: what people buy again teaches what they buy anew."""
+    fuse, seed = run.settings.fuse, run.settings.seed
+    thin = [lesson.thinned(fuse.negatives, seed) for lesson in told]
+    known, offsets, labels = _pooled([one.slate.features for one in thin], thin, len(features.NAMES))
+    ranker = LambdaRank(
+        features.NAMES,
+        trees=fuse.trees,
+        leaves=fuse.leaves,
+        learning_rate=fuse.learning_rate,
+        rising=features.RISING if fuse.monotone else (),
+        seed=seed,
+        threads=run.settings.machine.threads,
+    )
+    try:
+        return dict.fromkeys(LEARNED, Trees(ranker.fit(known, offsets, labels)))
+    except NothingToLearn:
+        return {}
+
+
+def _pooled(
+    columns: Sequence[np.ndarray], told: Sequence[Lesson], width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (R, width), offsets and labels of several lessons, one after the other."""
+    counts = [np.diff(one.slate.found.offsets) for one in told]
+    rows = np.concatenate([np.empty((0, width), dtype=np.float32), *columns])
+    labels = np.concatenate([np.empty(0, dtype=bool), *(one.labels for one in told)])
+    return rows, candidates.starts(np.concatenate([np.empty(0, dtype=np.int64), *counts])), labels
+
+
+def _with_taste(parts: np.ndarray) -> np.ndarray:
+    """(N, S) of the sources become (N, P): the plain rankings know nothing of taste."""
+    return np.pad(parts, ((0, 0), (0, len(PARTS) - len(SOURCES))))
