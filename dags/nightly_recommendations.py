@@ -22,6 +22,8 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
   input: correct it, then trigger the day anew.
 - **train_als** — Too few interactions, or no memory. Compare today's row counts with yesterday's; lower `als.factors`,
   then trigger the day anew.
+- **train_neighbours** — No memory, or EASE found no inverse. Lower `neighbours.largest_dense` or raise
+  `neighbours.regularization`, then trigger the day anew.
 - **train_profile** — The catalogue has no text to learn from, or training diverged. See whether titles arrived; lower
   `profile.learning_rate`, then trigger the day anew.
 - **fuse** — Mostly memory. Lower `fuse.memory_mb` or `fuse.candidates`, then trigger the day anew.
@@ -184,16 +186,16 @@ def report() -> None:
 def nightly_recommendations():
     opened, published = open_(), publish()
     clean, admit, build = map(stage, ("clean", "admit", "build"))
-    train_als, train_profile = map(stage, ("train_als", "train_profile"))
+    train_als, train_neighbours, train_profile = map(stage, ("train_als", "train_neighbours", "train_profile"))
     fuse, shelve, search, validate = map(stage, ("fuse", "shelve", "search", "validate"))
 
-    opened >> clean >> admit >> build >> [train_als, train_profile] >> fuse >> shelve
+    opened >> clean >> admit >> build >> [train_als, train_neighbours, train_profile] >> fuse >> shelve
     [build, train_profile] >> search
     [shelve, search] >> validate >> published
 
     # The report tells how the night ended, also when it ended badly, and hands the run back. As a teardown it has no
     # say in the DAG run's state; it waits for every branch, since one may still be at work when another has failed.
-    [train_als, train_profile, search, published] >> report().as_teardown(setups=opened)
+    [train_als, train_neighbours, train_profile, search, published] >> report().as_teardown(setups=opened)
 
 
 nightly_recommendations()

@@ -38,7 +38,7 @@ class LambdaRank:
     _booster: lightgbm.Booster | None = field(default=None, repr=False)
 
     def fit(self, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> Self:
-        """Learn from features (R, K) of candidates laid user by user which were taken, labels (R,) bool or small counts.
+        """Learn from features (R, K) of candidates, user by user, which were taken: labels (R,) bool or small counts.
 
         Equal arguments give equal trees. NaN in a feature means unknown, and trees send it where it loses least.
 

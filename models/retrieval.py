@@ -53,7 +53,7 @@ def top_items(
 
 
 def best_of(scores: np.ndarray, n: int) -> np.ndarray:
-    """(B, n) positions of the largest finite scores of each row (B, I), best first, ties by position, padded with -1."""
+    """(B, n) positions of the largest finite scores of each row (B, I): best first, ties by position, then -1."""
     chosen = np.full((len(scores), n), -1, dtype=np.int32)
     for row, values in enumerate(scores):
         best = _best(values, n)

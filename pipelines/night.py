@@ -12,8 +12,8 @@ from pipelines.errors import NightshelfError
 from pipelines.open import open_run
 from pipelines.run import Override, Run, release_lease
 
-STAGES = ("clean", "admit", "build", "train_als", "train_neighbours", "train_profile", "fuse", "shelve", "search", "validate",
-          "publish", "report")  # fmt: skip
+STAGES = ("clean", "admit", "build", "train_als", "train_neighbours", "train_profile", "fuse", "shelve", "search",
+          "validate", "publish", "report")  # fmt: skip
 LOG = logging.getLogger("nightshelf")
 
 

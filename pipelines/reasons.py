@@ -1,33 +1,44 @@
 """Reasons: for each row of a shelf, the source that spoke loudest, and the item of the history that it points to."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from models import profile_training
 from models.als import ALSModel
+from models.neighbours import Neighbours
 from models.profile import HistoryAttention
-from pipelines.fuse import SOURCES
+from pipelines.fuse.sources import SOURCES
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
 REASONS = {
     "bought_again": "This user's own purchases of the item are the largest part of its score.",
+    "goes_with": "What stands beside the user's items in other histories is; the evidence item adds most to it.",
     "people_like_you": "Collaborative filtering is; the evidence item supports it most (Hu et al. 2008, §5).",
     "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
     "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
-BY_SOURCE = {"als": "people_like_you", "profile": "similar_to", "habit": "bought_again", "popularity": "popular_here"}
+BY_SOURCE = {
+    "als": "people_like_you",
+    "neighbours": "goes_with",
+    "profile": "similar_to",
+    "habit": "bought_again",
+    "popularity": "popular_here",
+}
 
 
 def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """`shelves` (user, item, `<source>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
-    parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy()
+    """`shelves` (user, item, `<part>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
+    parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy(dtype=float)
     reason = _loudest(parts)
     items = shelves["item"].to_numpy()
     is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
-    reason[is_bought & (reason == "people_like_you")] = "bought_again"  # ALS then says what the purchase itself says
+    # What other people's histories say of an item that the user bought is what the purchase itself says.
+    reason[is_bought & np.isin(reason, ("people_like_you", "goes_with"))] = "bought_again"
     interactions = marts.interactions(run.day)
     is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
     reason[is_cold & (parts.max(axis=1) > 0)] = "new_for_you"
@@ -35,30 +46,46 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     evidence = np.where(reason == "bought_again", items, -1)
     by_profile = np.isin(reason, ("similar_to", "new_for_you"))
     evidence[by_profile] = _profile_evidence(run, marts, shelves[by_profile])
+    by_neighbours = reason == "goes_with"
+    evidence[by_neighbours] = _neighbour_evidence(run, marts, shelves[by_neighbours])
     by_als = reason == "people_like_you"
     evidence[by_als] = _als_evidence(run, interactions, shelves[by_als])
     return shelves.assign(reason=reason, evidence=evidence)
 
 
 def _loudest(parts: np.ndarray) -> np.ndarray:
-    """(R,) reason codes from parts (R, S): what is popular is everybody's, so it must outweigh all that is personal."""
+    """(R,) reason codes from parts (R, S): what is popular is everybody's, so it must outweigh all that speaks for the
+    item personally."""
     is_personal = np.array([source != "popularity" for source in SOURCES])
     codes = np.array([BY_SOURCE[source] for source in SOURCES], dtype=object)
     personal = codes[np.where(is_personal, parts, -np.inf).argmax(axis=1)]
-    is_popular = parts[:, ~is_personal].sum(axis=1) >= parts[:, is_personal].sum(axis=1)
+    is_popular = parts[:, ~is_personal].sum(axis=1) >= np.maximum(parts[:, is_personal], 0.0).sum(axis=1)
     return np.where(is_popular, BY_SOURCE["popularity"], personal)
 
 
 def _als_evidence(run: Run, interactions: sparse.csr_matrix, rows: pd.DataFrame) -> np.ndarray:
     """(R,) per row, the history item with the largest share of the ALS score."""
-    model = ALSModel.load(run.of("train_als", "final"))
+    return _largest_share(rows, interactions, ALSModel.load(run.of("train_als", "final")).explain)
+
+
+def _neighbour_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
+    """(R,) per row, the history item that says most for it."""
+    return _largest_share(rows, marts.tastes(run.day), Neighbours.load(run.of("train_neighbours", "final")).shares)
+
+
+def _largest_share(
+    rows: pd.DataFrame,
+    histories: sparse.csr_matrix,
+    shares_of: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """(R,) per row, the history item with the largest share, by shares_of(positions, weights, targets)."""
     evidence = np.full(len(rows), -1)
     users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
     order = np.argsort(users, kind="stable")
     for places in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
         if len(places):
-            history = interactions[users[places[0]]]
-            shares = model.explain(history.indices, history.data, items[places])  # (rows of the user, H)
+            history = histories[users[places[0]]]
+            shares = shares_of(history.indices, history.data, items[places])  # (rows of the user, H)
             shares[items[places][:, None] == history.indices] = -np.inf  # an item is its own evidence only if alone
             evidence[places] = history.indices[shares.argmax(axis=1)]
     return evidence

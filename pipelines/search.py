@@ -1,7 +1,6 @@
 """Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import bm25s
@@ -11,6 +10,7 @@ import Stemmer
 from scipy import sparse
 
 from models import fusion, metrics, profile, retrieval
+from models.candidates import Candidates
 from models.errors import NothingToLearn
 from models.fusion import LinearBlend
 from models.item_text import TextTokenizer
@@ -27,31 +27,6 @@ SMOOTHING = 5.0  # events after a query at which half of what they say is believ
 COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score", "behaviour_score", "run_id"]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Candidates of a block of queries: flat rows by query, `offsets` (B + 1,) delimit them, `items` (R,) ascend."""
-
-    offsets: np.ndarray
-    items: np.ndarray
-    scores: np.ndarray  # (R, S)
-
-    @property
-    def rows(self) -> np.ndarray:
-        """(R,) index of the query."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-    def ranks(self, score: np.ndarray) -> np.ndarray:
-        return fusion.ranks_by_user(score, self.offsets, self.items)
-
-    def reciprocal_rank_score(self) -> np.ndarray:
-        """Reciprocal-rank fusion over the sources that say anything about an item."""
-        ranks = [np.where(self.scores[:, s] > 0, self.ranks(self.scores[:, s]), 0) for s in range(len(SOURCES))]
-        return fusion.reciprocal_rank_fusion(np.stack(ranks, axis=1))
-
-    def features(self) -> np.ndarray:
-        return fusion.scale_by_user(self.scores, self.offsets)
-
-
 class Index:
     """Everything that answers a query, as it stood at the end of one of the night's two trainings."""
 
@@ -66,7 +41,7 @@ class Index:
         self.allowed = marts.known_items(run.cuts[part]) & marts.catalogue["is_available"].to_numpy(dtype=bool)
         self.count, self.memory_bytes = run.settings.search.results, run.settings.fuse.memory_mb << 20
 
-    def answers(self, rows: np.ndarray) -> Answers:
+    def answers(self, rows: np.ndarray) -> Candidates:
         """Candidates of some queries (positions): the union of each source's best."""
         vectors = self.query_vectors[rows]
         dense, _ = retrieval.top_items(vectors, self.item_vectors, self.count, None, self.allowed, self.memory_bytes)
@@ -79,7 +54,7 @@ class Index:
         query, item = np.repeat(np.arange(len(rows)), np.diff(union.indptr)), union.indices
         cosine = np.einsum("re,re->r", vectors[query], self.item_vectors[item])
         scores = [values_at(words, query, item), cosine, values_at(behaviour, query, item)]
-        return Answers(union.indptr.astype(np.int64), item.astype(np.int64), np.stack(scores, axis=1))
+        return Candidates(rows, union.indptr.astype(np.int64), item.astype(np.int64), np.stack(scores, axis=1))
 
 
 class Lexical:
@@ -152,13 +127,15 @@ def learn(run: Run, marts: Marts, queries: Vocabulary, lexical: Lexical) -> tupl
         return None, []
     answers = Index(run, marts, "holdout", queries, lexical).answers(rows)
     labels = values_at(wanted[rows], answers.rows, answers.items) > 0
-    features, halves = answers.features(), np.arange(len(rows)) % 2
+    features, halves = answers.scaled, np.arange(len(rows)) % 2
     scores = {name: answers.scores[:, s] for s, name in enumerate(SOURCES)}
-    scores["rrf"] = answers.reciprocal_rank_score()
+    scores["rrf"] = answers.reciprocal_ranks.sum(axis=1)
     blend = LinearBlend(SOURCES)
     try:
         blend.fit(features, answers.offsets, labels)
-        scores["blend"] = fusion.cross_fitted_scores(SOURCES, features, answers.offsets, labels, halves)
+        scores["blend"] = fusion.cross_fitted_scores(
+            lambda: LinearBlend(SOURCES), features, answers.offsets, labels, halves
+        )
     except NothingToLearn as error:
         LOG.warning("reciprocal-rank fusion answers the queries: %s", error)
     figures = {name: measure(answers, value, wanted[rows], run.settings.seed) for name, value in scores.items()}
@@ -168,24 +145,20 @@ def learn(run: Run, marts: Marts, queries: Vocabulary, lexical: Lexical) -> tupl
     return (blend if is_better else None), records
 
 
-def measure(answers: Answers, score: np.ndarray, wanted: sparse.csr_matrix, seed: int) -> dict[str, float]:
+def measure(answers: Candidates, score: np.ndarray, wanted: sparse.csr_matrix, seed: int) -> dict[str, float]:
     """NDCG@10 on the items that people went to from a query, with its bootstrap interval over queries."""
-    ranks = answers.ranks(score)
-    ranked = np.full((wanted.shape[0], 10), -1)
-    top = ranks <= 10
-    ranked[answers.rows[top], ranks[top] - 1] = answers.items[top]
-    mean, low, high = metrics.bootstrap_interval(metrics.ndcg_at(ranked, wanted, 10), seed)
+    mean, low, high = metrics.bootstrap_interval(metrics.ndcg_at(answers.best(score, 10), wanted, 10), seed)
     return {"value": mean, "low": low, "high": high}
 
 
 def _published(run: Run, marts: Marts, index: Index, rows: np.ndarray, blend: LinearBlend | None) -> pd.DataFrame:
     answers = index.answers(rows)
-    score = blend.score(answers.features()) if blend else answers.reciprocal_rank_score()
+    score = blend.score(answers.scaled) if blend else answers.reciprocal_ranks.sum(axis=1)
     ranks = answers.ranks(score)
     kept = np.flatnonzero(ranks <= run.settings.search.results)
     kept = kept[np.lexsort((ranks[kept], answers.rows[kept]))]
     values = [
-        index.queries.ids[rows[answers.rows[kept]]],
+        index.queries.ids[answers.row_owners[kept]],
         ranks[kept],
         marts.items.ids[answers.items[kept]],
         score[kept],

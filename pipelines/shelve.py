@@ -8,11 +8,12 @@ from scipy import sparse
 
 from models import retrieval
 from pipelines import reasons
-from pipelines.fuse import PLACEMENTS, SOURCES
+from pipelines.fuse.rankings import PARTS
+from pipelines.fuse.slate import PLACEMENTS
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
-PARTS = [f"{source}_score" for source in SOURCES]
+SCORES = [f"{part}_score" for part in PARTS]
 FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
 
 
@@ -72,7 +73,7 @@ def fill(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             lists = [("segment_popularity", segment), ("shop_popularity", popular.get("all", ()))]
             rows += _missing(placement, user, have[user], length, taken, lists)
     filled = pd.DataFrame(rows, columns=["placement", "user", "item", "rank", "fallback", "score"])
-    return filled.assign(**dict.fromkeys(PARTS, 0.0))
+    return filled.assign(**dict.fromkeys(SCORES, 0.0))
 
 
 def _missing(placement: str, user: int, have: int, length: int, taken: set, lists: list) -> list[tuple]:
@@ -99,7 +100,7 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             "rank": shelves["rank"].astype("int64"),
             "item_id": marts.items.ids[shelves["item"]],
             "score": shelves["score"].astype(float),
-            **{part: shelves[part].astype(float) for part in PARTS},
+            **{part: shelves[part].astype(float) for part in SCORES},
             "reason": shelves["reason"],
             "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
             "fallback": shelves["fallback"],

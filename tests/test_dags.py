@@ -104,13 +104,14 @@ def test_arrows_are_as_declared(nightly):
         "admit": {"clean"},
         "build": {"admit"},
         "train_als": {"build"},
+        "train_neighbours": {"build"},
         "train_profile": {"build"},
-        "fuse": {"train_als", "train_profile"},
+        "fuse": {"train_als", "train_neighbours", "train_profile"},
         "shelve": {"fuse"},
         "search": {"build", "train_profile"},
         "validate": {"shelve", "search"},
         "publish": {"validate"},
-        "report": {"open", "train_als", "train_profile", "search", "publish"},
+        "report": {"open", "train_als", "train_neighbours", "train_profile", "search", "publish"},
     }
 
 

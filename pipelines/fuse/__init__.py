@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.fuse import proof
 from pipelines.fuse.features import Moment
-from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, ReciprocalRanks, learn
+from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn
 from pipelines.fuse.slate import PLACEMENTS, Slate, lessons, slate
 from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.marts import Marts
@@ -45,9 +45,7 @@ def _write_candidates(run: Run, moment: Moment, rankings: dict[str, Ranking], fo
                 writer.write_table(ranked(whole, placement, rankings, run.settings.fuse.depth, schema))
 
 
-def ranked(
-    whole: Slate, placement: str, rankings: dict[str, Ranking], depth: int, schema: pa.Schema
-) -> pa.Table:
+def ranked(whole: Slate, placement: str, rankings: dict[str, Ranking], depth: int, schema: pa.Schema) -> pa.Table:
     """The best `depth` rows per user of a placement, best first, ties by item, with the parts of their scores."""
     kept = whole.eligible(placement)
     if placement in rankings:

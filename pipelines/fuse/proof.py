@@ -164,7 +164,9 @@ def ablation(
                 continue
             with_it = _judged(last.placed(placement), scores[name][placement])
             without = _judged(blind.placed(placement), told[name][placement])
-            records += _record(f"{placement}/loss_without_{part}/ndcg_at_10", with_it.ndcg - without.ndcg, run.settings.seed)
+            records += _record(
+                f"{placement}/loss_without_{part}/ndcg_at_10", with_it.ndcg - without.ndcg, run.settings.seed
+            )
     return records
 
 

@@ -1,4 +1,4 @@
-"""The rankings that contend for the shelves: reciprocal ranks, a linear blend, and trees that learn from whole lists."""
+"""The rankings that contend for the shelves: reciprocal ranks, a linear blend, and trees that learn from lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

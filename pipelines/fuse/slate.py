@@ -1,7 +1,8 @@
-"""A slate: the candidates of a block of users as of one cut, with their features; and the lesson that a window makes."""
+"""A slate: the candidates of some users as of one cut, with their features; and the lesson that a window makes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -102,11 +103,11 @@ def slate(moment: Moment, users: np.ndarray) -> Slate:
 def lessons(run: Run, marts: Marts) -> list[Lesson]:
     """One lesson per window before the run's day, oldest first; the last is that of the held-out days."""
     parts = list(marts.cuts)
-    return [lesson(run, marts, part, after) for part, after in zip(parts, parts[1:], strict=False)]
+    return [lesson(run, marts, part, after) for part, after in pairwise(parts)]
 
 
 def lesson(run: Run, marts: Marts, part: str, after: str) -> Lesson:
-    """What people who bought between two cuts could have been shown at the first; at most `fuse.learn_users` of them."""
+    """What people who bought between two cuts could have been shown at the first; `fuse.learn_users` at most."""
     cut, end = run.cuts[part], run.cuts[after]
     bought = marts.bought(end, after=cut).multiply(marts.people(end)[:, None]).tocsr()
     users = _sample(np.flatnonzero(np.diff(bought.indptr)), run.settings.fuse.learn_users, run.settings.seed)
@@ -125,5 +126,5 @@ def _joined(blocks: Sequence[Slate]) -> Slate:
     found = candidates.joined([block.found for block in blocks], len(SOURCES))
     if not blocks:
         return Slate(found, np.empty(0, dtype=bool), np.empty((0, len(features.NAMES)), dtype=np.float32))
-    is_bought, known = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("is_bought", "features"))
-    return Slate(found, is_bought, known)
+    is_bought = np.concatenate([block.is_bought for block in blocks])
+    return Slate(found, is_bought, np.concatenate([block.features for block in blocks]))

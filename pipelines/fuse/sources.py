@@ -144,9 +144,7 @@ class Sources:
         return values_at(self.bought, found.row_owners, found.items) > 0
 
 
-def _union(
-    proposed: np.ndarray, bought: sparse.csr_matrix, known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _union(proposed: np.ndarray, bought: sparse.csr_matrix, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct (row, item) pairs of proposals (B, N), padded with -1, and purchases (B, I), by row and item."""
     rows, places = np.nonzero(proposed >= 0)
     owned = bought.tocoo()
