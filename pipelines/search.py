@@ -1,6 +1,7 @@
 """Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import bm25s
@@ -134,7 +135,7 @@ def learn(run: Run, marts: Marts, queries: Vocabulary, lexical: Lexical) -> tupl
     try:
         blend.fit(features, answers.offsets, labels)
         scores["blend"] = fusion.cross_fitted_scores(
-            lambda: LinearBlend(SOURCES), features, answers.offsets, labels, halves
+            partial(LinearBlend, SOURCES), features, answers.offsets, labels, halves
         )
     except NothingToLearn as error:
         LOG.warning("reciprocal-rank fusion answers the queries: %s", error)
