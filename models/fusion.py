@@ -110,7 +110,7 @@ class LinearBlend:
         if not chooses.any():
             raise NothingToLearn(
                 f"no user bought one of {len(features)} candidates and left another: widen the training window, "
-                "or rank by reciprocal_rank_fusion"
+                "or rank by reciprocal_ranks"
             )
         rows = chooses[users]
         self.weights = _likeliest_weights(features[rows], counts[chooses], labels[rows], self.regularization)

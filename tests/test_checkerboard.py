@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from models import als
+from models import als, neighbours
 from models.fusion import LinearBlend, scale_by_user
 from models.item_text import TextTokenizer
 from models.profile import ProfileConfig, encode
 from models.profile_training import Histories, train_encoder, train_history, user_vectors
+from models.ranker import LambdaRank
 
 COUNT = 40
 LIKES = np.equal.outer(np.arange(COUNT) % 2, np.arange(COUNT) % 2) & ~np.eye(COUNT, dtype=bool)
@@ -37,8 +38,29 @@ def profile_scores():
     return user_vectors(attention, vectors, histories)[0] @ vectors.T
 
 
+def ease_scores():
+    """(U, I) from the closed form."""
+    likes = sparse.csr_matrix(LIKES, dtype=float)
+    return neighbours.ease(likes, regularization=1.0).scores(likes)
+
+
+def neighbour_scores():
+    """(U, I) from sparse neighbours."""
+    likes = sparse.csr_matrix(LIKES, dtype=float)
+    return neighbours.nearest(likes, "cosine", kept=20).scores(likes)
+
+
 def blend_scores():
     """(U, I) from a blend of both with noise, its weights learnt on the first half of the users."""
+    return _learnt(LinearBlend(["als", "profile", "noise"]))
+
+
+def ranker_scores():
+    """(U, I) from trees over the same."""
+    return _learnt(LambdaRank(["als", "profile", "noise"], trees=20, leaves=4, least_rows=10))
+
+
+def _learnt(ranker):
     noise = np.random.default_rng(0).random((COUNT, COUNT))
     flat = np.stack([als_scores(), profile_scores(), noise], axis=-1).reshape(COUNT * COUNT, 3)
     flat[LIKES.ravel()] = np.nan
@@ -46,11 +68,13 @@ def blend_scores():
     features = scale_by_user(flat, offsets)
     half = COUNT * COUNT // 2
     withheld = np.eye(COUNT, dtype=bool).ravel()
-    blend = LinearBlend(["als", "profile", "noise"]).fit(features[:half], offsets[: COUNT // 2 + 1], withheld[:half])
-    return blend.score(features).reshape(COUNT, COUNT)
+    ranker.fit(features[:half], offsets[: COUNT // 2 + 1], withheld[:half])
+    return ranker.score(features).reshape(COUNT, COUNT)
 
 
-@pytest.mark.parametrize("scores_of", [als_scores, profile_scores, blend_scores])
+@pytest.mark.parametrize(
+    "scores_of", [als_scores, ease_scores, neighbour_scores, profile_scores, blend_scores, ranker_scores]
+)
 def test_the_withheld_item_comes_first(scores_of):
     """Among the items that a user does not have yet, the withheld one has the largest score."""
     scores = np.where(LIKES, -np.inf, scores_of())

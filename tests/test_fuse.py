@@ -1,113 +1,177 @@
-"""Candidates are the union of what the sources propose, ranked by parts that sum to the score."""
+"""Candidates are the union of what the sources propose; what held on the held-out days ranks them, part by part."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from models.errors import NothingToLearn
-from models.fusion import LinearBlend, cross_fitted_scores
-from pipelines import fuse, shelve
-from pipelines.fuse import SOURCES, Candidates, Sources
+from models.candidates import Candidates, joined
+from models.neighbours import Neighbours
+from pipelines import shelve
+from pipelines.fuse import features, proof, rankings
+from pipelines.fuse.proof import Judged
+from pipelines.fuse.rankings import PARTS, ReciprocalRanks
+from pipelines.fuse.slate import Lesson, Slate
+from pipelines.fuse.sources import SOURCES, Beside, Factors, Habit, Popularity, Sources
 from pipelines.settings import Settings
+
+MEMORY = 1 << 20
 
 
 class SmallRun:
-    """As much of a run as fusing in memory needs: two candidates per source."""
+    """As much of a run as learning in memory needs."""
 
-    settings = Settings.model_validate({"fuse": {"candidates": 2}})
+    settings = Settings.model_validate({"fuse": {"trees": 20, "leaves": 4, "candidates": 2}})
 
 
 @pytest.fixture
 def sources() -> Sources:
-    """Two users and six items. Item 5 is not known yet; user 0 bought item 0, user 1 nothing."""
+    """Two users, six items, two proposals a source. Item 5 is not known yet; user 0 bought item 0, user 1 nothing."""
     bought = sparse.csr_matrix(([1.0], ([0], [0])), shape=(2, 6))
-    return Sources(
-        als_users=np.array([[1.0], [0.0]], dtype=np.float32),
-        als_items=np.array([[0.9], [0.8], [0.1], [0.0], [0.0], [9.0]], dtype=np.float32),
-        profile_users=np.array([[1.0], [0.0]], dtype=np.float32),
-        profile_items=np.array([[0.0], [0.0], [0.0], [1.0], [0.5], [9.0]], dtype=np.float32),
-        habit=bought * 0.7,
-        bought=bought,
-        popularity=np.array([1.0, 0.0, 3.0, 0.0, 2.0, 9.0]),
-        known=np.array([True] * 5 + [False]),
-    )
+    beside = np.zeros((6, 6), dtype=np.float32)
+    beside[0, 2] = 0.5
+    column = lambda values: np.array(values, dtype=np.float32)[:, None]  # noqa: E731
+    by_name = {
+        "als": Factors(column([1.0, 0.0]), column([0.9, 0.8, 0.1, 0.0, 0.0, 9.0]), MEMORY),
+        "neighbours": Beside(Neighbours(beside), bought),
+        "profile": Factors(column([1.0, 0.0]), column([0.0, 0.0, 0.0, 1.0, 0.5, 9.0]), MEMORY),
+        "habit": Habit(bought * 0.7),
+        "popularity": Popularity(np.array([1.0, 0.0, 3.0, 0.0, 2.0, 9.0])),
+    }
+    return Sources(by_name, bought, np.array([True] * 5 + [False]), count=2)
+
+
+def lesson(count: int = 60, seed: int = 3, teller: str = "habit") -> Lesson:
+    """Users with five candidates each, one of which is bought: the one that a single source names."""
+    dice = np.random.default_rng(seed)
+    scores = dice.random((count * 5, len(SOURCES)))
+    wanted = dice.integers(0, 5, size=count)
+    told = np.zeros((count, 5))
+    told[np.arange(count), wanted] = 1.0
+    scores[:, SOURCES.index(teller)] = told.ravel()
+    found = Candidates(np.arange(count), np.arange(count + 1) * 5, np.tile(np.arange(5), count), scores)
+    known = np.full((len(scores), len(features.NAMES)), np.nan, dtype=np.float32)
+    known[:, features.GROUPS.index(teller)] = told.ravel()
+    bought = sparse.csr_matrix((np.ones(count), (np.arange(count), wanted)), shape=(count, 5))
+    return Lesson(Slate(found, np.zeros(len(scores), dtype=bool), known), told.ravel() > 0, bought)
 
 
 def test_candidates_are_the_union_and_everything_bought(sources: Sources):
-    """User 0: ALS 1, 2; profile 3, 4; popular 2, 4; bought 0. What is not known yet is nobody's candidate."""
-    found = fuse.candidates_of(SmallRun(), sources, np.array([0, 1]))
+    """User 0: ALS 1, 2; beside 2; profile 3, 4; popular 2, 4; bought 0. What is not known yet is nobody's candidate."""
+    found = sources.candidates(np.array([0, 1]))
     assert found.items[: found.offsets[1]].tolist() == [0, 1, 2, 3, 4]
     assert 5 not in found.items
-    assert found.is_bought.nonzero()[0].tolist() == [0]
+    assert sources.is_bought(found).nonzero()[0].tolist() == [0]
 
 
 def test_every_source_scores_every_candidate(sources: Sources):
-    """An item that popularity proposed carries what ALS says of it too."""
-    found = fuse.candidates_of(SmallRun(), sources, np.array([0]))
+    """An item that popularity proposed carries what ALS and the neighbours say of it too."""
+    found = sources.candidates(np.array([0]))
     scores = dict(zip(found.items.tolist(), found.scores.round(3).tolist(), strict=True))
-    assert scores[2] == [0.1, 0.0, 0.0, round(float(np.log1p(3.0)), 3)]
-    assert scores[0] == [0.9, 0.0, 0.7, round(float(np.log1p(1.0)), 3)]
+    assert scores[2] == pytest.approx([0.1, 0.5, 0.0, 0.0, np.log1p(3.0)], abs=1e-3)
+    assert scores[0] == pytest.approx([0.9, 0.0, 0.0, 0.7, np.log1p(1.0)], abs=1e-3)
 
 
-def test_placements_filter_before_they_rank(sources: Sources):
+def test_a_source_ranks_only_what_it_speaks_for(sources: Sources):
+    """ALS says nothing of items 3 and 4 to user 0: they have no rank there, so that no tie order becomes a score."""
+    found = sources.candidates(np.array([0]))
+    assert found.source_ranks[:, SOURCES.index("als")].tolist() == [1, 2, 3, 0, 0]
+
+
+def test_placements_bar_before_they_rank(sources: Sources):
     """`discover` never holds what was bought, `buy_again` nothing else."""
-    found = fuse.candidates_of(SmallRun(), sources, np.array([0, 1]))
-    assert 0 not in fuse.eligible(found, "discover").items[: fuse.eligible(found, "discover").offsets[1]]
-    again = fuse.eligible(found, "buy_again")
+    found = sources.candidates(np.array([0, 1]))
+    whole = Slate(found, sources.is_bought(found), np.zeros((len(found.items), len(features.NAMES)), dtype=np.float32))
+    assert 0 not in whole.only(whole.eligible("discover")).found.items[:4]
+    again = whole.only(whole.eligible("buy_again")).found
     assert (again.items.tolist(), again.offsets.tolist()) == ([0], [0, 1, 1])
 
 
-def test_no_users_give_no_candidates(sources: Sources):
+def test_no_users_give_no_candidates():
     """A shop without users is fused like any other."""
-    empty = fuse._joined([])
-    assert (len(empty.items), empty.features.shape) == (0, (0, len(SOURCES)))
+    empty = joined([], len(SOURCES))
+    assert (len(empty.items), empty.scaled.shape, empty.reciprocal_ranks.shape) == (0, (0, 5), (0, 5))
 
 
-def test_without_a_held_out_purchase_rrf_ranks(sources: Sources):
-    """There is nothing to learn: the choice falls on reciprocal-rank fusion, and the blend has no figures."""
-    found = fuse.candidates_of(SmallRun(), sources, np.array([0, 1]))
-    _, chosen, figures = fuse.learn_blend(found, sparse.csr_matrix((2, 6)), seed=1)
-    assert chosen == "rrf"
-    assert "blend" not in figures
+@pytest.mark.parametrize("name", ["lambdarank", "blend"])
+def test_a_ranking_learns_the_source_that_foretells(name: str):
+    """Users buy what one source names and the others know nothing of: for other users it then comes first."""
+    learnt = rankings.learn(name, [lesson(400)], SmallRun())["for_you"]
+    told = lesson(50, seed=4)
+    best = told.slate.found.best(learnt.score(told.slate), 1)
+    assert best[:, 0].tolist() == told.wanted.indices.tolist()
 
 
-def test_the_blend_learns_the_source_that_foretells():
-    """Forty users buy what habit names, which every other source denies: the blend is chosen and habit carries it."""
-    count = 40
-    rng = np.random.default_rng(3)
-    scores = rng.random((count * 5, len(SOURCES)))
-    wanted_item = rng.integers(0, 5, size=count)
-    habit = np.zeros((count, 5))
-    habit[np.arange(count), wanted_item] = 1.0
-    scores[:, SOURCES.index("habit")] = habit.ravel()
-    found = Candidates(
-        users=np.arange(count),
-        offsets=np.arange(count + 1) * 5,
-        items=np.tile(np.arange(5), count),
-        scores=scores,
-        is_bought=np.zeros(count * 5, dtype=bool),
-    )
-    wanted = sparse.csr_matrix((np.ones(count), (np.arange(count), wanted_item)), shape=(count, 5))
-    blend, chosen, figures = fuse.learn_blend(found, wanted, seed=1)
-    assert chosen == "blend"
-    assert blend.weights.argmax() == SOURCES.index("habit")
-    assert figures["blend"]["recall_at_10"]["value"] == 1.0
-    assert figures["fused"] == figures["blend"]
+@pytest.mark.parametrize("name", rankings.CONTENDERS)
+def test_parts_sum_to_the_score(name: str):
+    """Whatever ranks tells what each part added."""
+    learnt, told = rankings.learn(name, [lesson(400)], SmallRun())["for_you"], lesson(50, seed=4)
+    rows = np.arange(0, 250, 7)
+    parts = learnt.parts(told.slate, rows)
+    assert parts.shape == (len(rows), len(PARTS))
+    assert np.allclose(parts.sum(axis=1), learnt.score(told.slate)[rows])
 
 
-def test_cross_fitting_needs_both_halves():
-    """With all purchases in one half, nobody can be measured honestly."""
-    features, labels = np.eye(4)[:, :2], np.array([True, False, False, False])
-    with pytest.raises(NothingToLearn):
-        cross_fitted_scores(("a", "b"), features, np.array([0, 2, 4]), labels, np.array([0, 1]))
+def test_without_a_purchase_reciprocal_ranks_are_all_there_is():
+    """There is nothing to learn: neither trees nor blend contend, and the choice falls on what needs no learning."""
+    told = lesson(4)
+    nobody = Lesson(told.slate, np.zeros(len(told.labels), dtype=bool), sparse.csr_matrix(told.wanted.shape))
+    assert rankings.learn("lambdarank", [nobody], SmallRun()) == {}
+    assert rankings.learn("blend", [nobody], SmallRun()) == {}
+    assert proof.choose({"rrf": judged([0])}, "for_you", "lambdarank", seed=1) == "rrf"
 
 
-def test_parts_sum_to_the_score_whichever_ranks(sources: Sources):
-    """Both the blend and RRF tell what each source added."""
-    found = fuse.candidates_of(SmallRun(), sources, np.array([0, 1]))
-    blend = LinearBlend(SOURCES)
-    for chosen, score in (("blend", blend.score(found.features)), ("rrf", found.reciprocal_ranks.sum(axis=1))):
-        assert np.allclose(fuse.contributions(found, blend, chosen).sum(axis=1), score)
+def judged(hits: list[int]) -> Judged:
+    """A ranking that puts the wanted item first for the users of `hits`, of forty, and last for the others."""
+    first = np.isin(np.arange(40), hits)
+    ranked = np.where(first[:, None], [[0, 1]], [[1, 0]])
+    return Judged(ranked, sparse.csr_matrix((np.ones(40), (np.arange(40), np.zeros(40, dtype=int))), shape=(40, 2)))
+
+
+def test_trees_give_way_only_to_a_plainer_ranking_that_is_better_beyond_chance():
+    """One user of forty is chance; half of them are not. Own frequency and popularity are rivals, too."""
+    some, more, most = judged(list(range(20))), judged(list(range(21))), judged(list(range(40)))
+    assert proof.choose({"lambdarank": some, "rrf": more, "habit": more}, "for_you", "lambdarank", 1) == "lambdarank"
+    assert proof.choose({"lambdarank": some, "rrf": most}, "for_you", "lambdarank", 1) == "rrf"
+    assert proof.choose({"lambdarank": some, "rrf": some, "habit": most}, "for_you", "lambdarank", 1) == "rrf"
+    assert proof.choose({"lambdarank": some, "blend": most, "rrf": some}, "for_you", "lambdarank", 1) == "blend"
+    assert proof.choose({"lambdarank": most, "blend": some, "rrf": some}, "for_you", "blend", 1) == "blend"
+
+
+def test_nobody_is_judged_by_what_was_learnt_of_them():
+    """Without an earlier window the halves of the users teach each other; one half alone teaches nothing."""
+    told = lesson(40)
+    learn = lambda lessons: rankings.learn("blend", lessons, SmallRun())  # noqa: E731
+    assert set(proof.foretold(learn, [], told)) == {"for_you", "discover"}
+    odd = Lesson(told.slate, told.labels & (told.slate.found.row_owners % 2 == 1), told.wanted)
+    assert proof.foretold(learn, [], odd) == {}
+
+
+def test_an_ablated_source_is_gone_with_its_proposals():
+    """Its columns are unknown, its scores silent, and what it alone proposed is out."""
+    told = lesson(3)
+    less = told.without("habit", proposals=1)
+    own = np.array([group == "habit" for group in features.GROUPS])
+    assert np.isnan(less.slate.features[:, own]).all()
+    assert not less.slate.found.scores[:, SOURCES.index("habit")].any()
+    others = np.delete(told.slate.found.scores, SOURCES.index("habit"), axis=1).reshape(3, 5, -1)
+    kept = [sorted(set(one.argmax(axis=0).tolist())) for one in others]
+    assert [rows.tolist() for rows in np.split(less.slate.found.items, less.slate.found.offsets[1:-1])] == kept
+
+
+def test_thinning_keeps_every_purchase():
+    """Two negatives a user: at most three rows each, the bought one among them; equal seeds keep equal rows."""
+    told = lesson(30)
+    thin = told.thinned(2, seed=5)
+    assert thin.labels.sum() == 30
+    assert np.diff(thin.slate.found.offsets).max() <= 3
+    assert thin.slate.found.items.tolist() == told.thinned(2, seed=5).slate.found.items.tolist()
+
+
+def test_reciprocal_ranks_need_no_lesson(sources: Sources):
+    """Item 2 of user 0 is named by ALS third, by the neighbours first and by popularity first."""
+    found = sources.candidates(np.array([0]))
+    slate = Slate(found, sources.is_bought(found), np.empty((5, 0), dtype=np.float32))
+    assert ReciprocalRanks().score(slate)[2] == pytest.approx(1 / 63 + 1 / 61 + 1 / 61)
 
 
 def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():

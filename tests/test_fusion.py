@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import NothingToLearn
-from models.fusion import LinearBlend, Ranker, ranks_by_user, reciprocal_rank_fusion, scale_by_user
+from models.fusion import LinearBlend, Ranker, ranks_by_user, reciprocal_ranks, scale_by_user
 
 OFFSETS = np.array([0, 0, 3, 3, 5, 5])  # users 0, 2 and 4 have no candidate
 
@@ -55,7 +55,7 @@ def test_offsets_must_tile_the_rows():
 
 def test_reciprocal_ranks_add_up():
     """Each source that lists an item adds 1 / (60 + rank); 0 and NaN add nothing."""
-    fused = reciprocal_rank_fusion(np.array([[1, 2], [3, 0], [np.nan, np.nan]]))
+    fused = reciprocal_ranks(np.array([[1, 2], [3, 0], [np.nan, np.nan]])).sum(axis=1)
     np.testing.assert_allclose(fused, [1 / 61 + 1 / 62, 1 / 63, 0])
 
 
@@ -135,7 +135,7 @@ def test_before_learning_all_sources_count_the_same():
 def test_without_a_purchase_there_is_nothing_to_learn():
     """No bought candidate is an error that names the way out."""
     features, offsets, labels = choices(users=3)
-    with pytest.raises(NothingToLearn, match="reciprocal_rank_fusion"):
+    with pytest.raises(NothingToLearn, match="reciprocal_ranks"):
         LinearBlend("abc").fit(features, offsets, np.zeros_like(labels))
 
 

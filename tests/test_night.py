@@ -11,7 +11,7 @@ import pytest
 from pipelines import contracts, warehouse
 from pipelines import night as whole_night
 from pipelines.errors import GateFailed
-from pipelines.fuse import load_sources
+from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.conftest import LAST_DAY, SMALL, deliver, event
@@ -216,10 +216,10 @@ def test_show_demo_prints_sql_and_rows(night: Run, capsys: pytest.CaptureFixture
 def test_models_share_one_dictionary(night: Run):
     """The vectors of every model have a row per item and user of the marts."""
     marts = Marts(night)
-    for part in ("holdout", "final"):
-        sources = load_sources(night, marts, part)
-        assert len(sources.als_items) == len(sources.profile_items) == len(marts.items)
-        assert len(sources.als_users) == len(sources.profile_users) == len(marts.users)
+    for part in marts.cuts:
+        sources = Sources.load(night, marts, part).by_name
+        for name in ("als", "profile"):
+            assert (len(sources[name].users), len(sources[name].items)) == (len(marts.users), len(marts.items))
 
 
 def test_a_catalogue_with_queries_and_no_users_publishes_search(shop: Path):

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from models.candidates import Candidates
 from models.vocabulary import Vocabulary
 from pipelines import search
-from pipelines.search import Answers, Lexical
+from pipelines.search import Lexical
 
 TITLES = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug", "d4": "lanterns, set of two"}
 
@@ -61,8 +62,10 @@ def test_behaviour_is_believed_with_its_evidence():
 
 def test_rrf_counts_only_sources_that_say_something():
     """An item that only one source knows gets that source's 1 / (60 + rank) and nothing for the others' silence."""
-    answers = Answers(np.array([0, 2]), np.array([0, 1]), np.array([[3.0, 0.0, 0.0], [1.0, 0.5, 0.0]]))
-    assert answers.reciprocal_rank_score().tolist() == pytest.approx([1 / 61, 1 / 62 + 1 / 61])
+    answers = Candidates(
+        np.array([0]), np.array([0, 2]), np.array([0, 1]), np.array([[3.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
+    )
+    assert answers.reciprocal_ranks.sum(axis=1).tolist() == pytest.approx([1 / 61, 1 / 62 + 1 / 61])
 
 
 def test_the_largest_scores_with_ties_by_position():
