@@ -225,6 +225,13 @@ class Gates(Section):
     min_overlap: float = Field(
         0.05, ge=0, le=1, description="Mean share of a shelf that stood in the current release too."
     )
+    min_coverage: float = Field(
+        0.02, ge=0, le=1, description="Items that stand on some shelf, over the available ones (or the shelves' rows)."
+    )
+    max_popularity_share: float = Field(
+        0.9, ge=0, le=1, description="Share of the shelves' rows that show one of the shop's 20 most popular items."
+    )
+    max_likeness: float = Field(0.95, ge=-1, le=1, description="Mean cosine of two items' profiles on one shelf.")
     min_against_popularity: float = Field(
         1.0, ge=0, description="Least ratio of held-out NDCG@10, tonight to most popular."
     )

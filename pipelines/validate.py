@@ -1,18 +1,15 @@
 """Validate: decide whether tonight may replace last night, by every table's contract and by gates about the night."""
 
-import json
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 
-from pipelines import admit, contracts, warehouse
+from pipelines import admit, contracts, gates, warehouse
 from pipelines.contracts import Column, Table
 from pipelines.errors import GateFailed
-from pipelines.expectations import check, held, lines, stopping
+from pipelines.expectations import held, lines, stopping
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
@@ -43,7 +40,7 @@ def judge(run: Run, folder: Path) -> None:
     warehouse.write_metrics(run, folder)
     marts = Marts(run)
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
-    checks = [*admit.checks(run), *_contract_checks(marts, frames), *_gates(run, marts, frames)]
+    checks = [*admit.checks(run), *_contract_checks(marts, frames), *gates.checks(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
 
 
@@ -88,78 +85,3 @@ def _column_expectations(column: Column, frames: dict[str, pd.DataFrame]) -> lis
 
 def _is_empty(marts: Marts, table: Table) -> bool:
     return table.empty_with is not None and not len(marts.frame(f"select 1 from {table.empty_with} limit 1"))
-
-
-def _gates(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    gates, shelves = run.settings.gates, frames["user_recommendations"]
-    checks = [
-        _books_balance(run),
-        _gate("users_served", _users_served(run, marts, frames), gates.min_users_served),
-        _gate("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
-        _gate("overlap_with_current", _overlap(run, shelves), gates.min_overlap),
-    ]
-    unavailable = frames["items"].loc[~frames["items"]["is_available"], "item_id"]
-    shown = pd.concat([shelves["item_id"], frames["search_results"]["item_id"], frames["popular_items"]["item_id"]])
-    count = int(shown.isin(set(unavailable)).sum())
-    checks.append(
-        check("night", "only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none")
-    )
-    values = frames["metrics"].set_index("metric")["value"]
-    for placement in ("for_you", "discover"):
-        checks.append(_gate(f"{placement}_against_popularity", _ratio(values, placement), gates.min_against_popularity))
-    return checks
-
-
-def _books_balance(run: Run) -> dict[str, Any]:
-    """Cleaning accounts for every row of every file that was delivered, as accepted or by rule."""
-    accounted: Counter[str] = Counter()
-    for record in json.loads(run.of("clean", "books.json").read_text()):
-        accounted[record["file"]] += record["count_rows"]
-    delivered = warehouse.delivered_rows(run)
-    wrong = [path for path, count in delivered.items() if count is None]
-    wrong += [one["file"] for one in warehouse.receipts(run) if accounted[one["file"]] != one["count_rows"]]
-    total = sum(filter(None, delivered.values()))
-    told = f"{accounted.total()} rows" + (f", not all of {', '.join(sorted(wrong)[:3])}" if wrong else "")
-    is_ok = not wrong and accounted.total() == total
-    return check("night", "books_balance", is_ok, told, f"{total} rows, file by file")
-
-
-def _users_served(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
-    """Share of all known users with a `for_you` shelf of full length."""
-    if not len(marts.users):
-        return None
-    shelves = frames["user_recommendations"]
-    length = min(run.settings.shelve.length, int(frames["items"]["is_available"].sum()))
-    lengths = shelves[shelves["placement"] == "for_you"].groupby("user_id").size()
-    return float((lengths >= length).sum() / len(marts.users))
-
-
-def _queries_answered(marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
-    asked = marts.queries()
-    return frames["search_results"]["query"].nunique() / len(asked) if len(asked) else None
-
-
-def _overlap(run: Run, shelves: pd.DataFrame) -> float | None:
-    """Mean share of a `for_you` shelf that stood in the current release too, over users in both."""
-    current = warehouse.current(run.home)
-    if current is None:
-        return None
-    with duckdb.connect(str(current), read_only=True) as connection:
-        query = "select user_id, item_id from user_recommendations where placement = 'for_you'"
-        before = connection.execute(query).df()
-    now = shelves.loc[shelves["placement"] == "for_you", ["user_id", "item_id"]]
-    now = now[now["user_id"].isin(before["user_id"])]
-    return len(now.merge(before)) / len(now) if len(now) else None
-
-
-def _ratio(values: pd.Series, placement: str) -> float | None:
-    """Held-out NDCG@10 of tonight's fusion to that of the most popular items."""
-    ours, theirs = (values.get(f"{placement}/{source}/ndcg_at_10") for source in ("fused", "popularity"))
-    return float(ours / theirs) if ours is not None and theirs else None
-
-
-def _gate(name: str, observed: float | None, least: float) -> dict[str, Any]:
-    """A gate holds when the figure reaches its bound; without anything to measure it says so."""
-    if observed is None:
-        return check("night", name, True, "nothing to measure", f"at least {least:g}")
-    return check("night", name, observed >= least, f"{observed:g}", f"at least {least:g}")

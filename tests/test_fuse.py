@@ -6,7 +6,7 @@ from scipy import sparse
 
 from models.candidates import Candidates, joined
 from models.neighbours import Neighbours
-from pipelines import shelve
+from pipelines import fuse, shelve
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
@@ -165,6 +165,19 @@ def test_thinning_keeps_every_purchase():
     assert thin.labels.sum() == 30
     assert np.diff(thin.slate.found.offsets).max() <= 3
     assert thin.slate.found.items.tolist() == told.thinned(2, seed=5).slate.found.items.tolist()
+
+
+def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
+    """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
+    told = lesson(2)
+    shown = fuse.ranked(told.slate, "for_you", {"for_you": ReciprocalRanks()}, 4, lambda items: items != 2, length=2)
+    placement, user, item, score, *parts = shown
+    assert user.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert (np.diff(score.reshape(2, 4)) <= 0).all()
+    for one in np.split(np.arange(8), 2):
+        expected = [row for row in one if item[row] != 2][:2]
+        assert [row for row in one if np.isfinite(parts[0][row])] == expected
+    assert set(placement) == {"for_you"}
 
 
 def test_reciprocal_ranks_need_no_lesson(sources: Sources):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pipelines import contracts, expectations, validate
+from pipelines import contracts, expectations, gates, validate
 
 MARTS = SimpleNamespace(frame=lambda query: [1])  # a shop that has users, queries and events
 ITEM = {
@@ -88,7 +88,7 @@ def counted(tmp_path: Path, books: dict[str, int], lines: int = 3) -> bool:
     records = [{"file": {"a": a, "b": b}[name], "count_rows": count} for name, count in books.items()]
     (tmp_path / "books.json").write_text(json.dumps(records))
     run = SimpleNamespace(lake=tmp_path / "lake", inputs={a: "s", b: "s"}, of=lambda stage, name: tmp_path / name)
-    return validate._books_balance(run)["is_ok"]
+    return gates._books_balance(run)["is_ok"]
 
 
 def test_the_books_balance_file_by_file(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Fuse: every source proposes items, and the ranking that held on the held-out days puts them in order."""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +32,35 @@ def run(run: Run, folder: Path) -> None:
     write_json(folder / "fusion.json", chosen)
     write_json(folder / "metrics.json", records)
     del told
-    _write_candidates(run, Moment(run, marts, "final"), rankings, folder)
+    _write_candidates(run, marts, rankings, folder)
 
 
-def _write_candidates(run: Run, moment: Moment, rankings: dict[str, Ranking], folder: Path) -> None:
+def _write_candidates(run: Run, marts: Marts, rankings: dict[str, Ranking], folder: Path) -> None:
     columns = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
     schema = pa.schema(columns + [(f"{part}_score", pa.float64()) for part in PARTS])
-    users = moment.known_users
+    moment, is_available = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
+    users, depth, length = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length
     with pq.ParquetWriter(folder / "candidates.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(users), USERS_PER_BLOCK):
             whole = slate(moment, users[start : start + USERS_PER_BLOCK])
             for placement in PLACEMENTS:
-                writer.write_table(ranked(whole, placement, rankings, run.settings.fuse.depth, schema))
+                shown = ranked(whole, placement, rankings, depth, lambda items: is_available[items], length)
+                writer.write_table(pa.table(dict(zip(schema.names, shown, strict=True)), schema=schema))
 
 
-def ranked(whole: Slate, placement: str, rankings: dict[str, Ranking], depth: int, schema: pa.Schema) -> pa.Table:
-    """The best `depth` rows per user of a placement, best first, ties by item, with the parts of their scores."""
+def ranked(
+    whole: Slate,
+    placement: str,
+    rankings: Mapping[str, Ranking],
+    depth: int,
+    may_stand: Callable[[np.ndarray], np.ndarray],
+    length: int,
+) -> list[np.ndarray]:
+    """The best `depth` rows per user of a placement, best first, ties by item, as columns of candidates.parquet.
+
+    Parts of scores are told for the first `length` rows that may stand on a shelf, and NaN elsewhere: to take trees
+    apart costs more than all else that is done with a candidate.
+    """
     kept = whole.eligible(placement)
     if placement in rankings:
         placed, ranking = whole.only(kept), rankings[placement]
@@ -58,11 +72,16 @@ def ranked(whole: Slate, placement: str, rankings: dict[str, Ranking], depth: in
     ranks = found.ranks(score)
     top = np.flatnonzero(ranks <= depth)
     top = top[np.lexsort((ranks[top], found.rows[top]))]
-    columns = [
-        np.full(len(top), placement),
-        found.row_owners[top].astype(np.int32),
-        found.items[top].astype(np.int32),
-        score[top],
-        *ranking.parts(placed, rows[top]).T,
-    ]
-    return pa.table([pa.array(one, kind) for one, kind in zip(columns, schema.types, strict=True)], schema=schema)
+    owners, items = found.row_owners[top], found.items[top]
+    is_told = _first(owners, may_stand(items), length)
+    parts = np.full((len(top), len(PARTS)), np.nan)
+    parts[is_told] = ranking.parts(placed, rows[top[is_told]])
+    return [np.full(len(top), placement), owners.astype(np.int32), items.astype(np.int32), score[top], *parts.T]
+
+
+def _first(owners: np.ndarray, chosen: np.ndarray, length: int) -> np.ndarray:
+    """(R,) bool: the first `length` chosen rows of each owner, whose rows stand together."""
+    place = np.cumsum(chosen)
+    starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])) if len(owners) else np.empty(0, dtype=int)
+    before = np.repeat((place - chosen)[starts], np.diff(np.append(starts, len(owners))))
+    return chosen & (place - before <= length)
