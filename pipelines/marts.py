@@ -193,6 +193,26 @@ class Marts:
         shape = len(self.users), len(self.items)
         return _sparse(self.users.positions(rows["user_id"]), self.items.positions(rows["item_id"]), rows[value], shape)
 
+    def acts(self, until: dt.date) -> pd.DataFrame:
+        """What users did with items by day: user, item, age (days before `until`), weight, value (successes)."""
+        rows = self._acts(until)
+        rows = rows.assign(user=self.users.positions(rows["user_id"]), item=self.items.positions(rows["item_id"]))
+        rows["age"] = (pd.Timestamp(until) - pd.to_datetime(rows["event_date"])).dt.days
+        kept = (rows["item"] >= 0) & (rows["user"] >= 0) & (rows["weight"] > NOTHING)
+        return rows.loc[kept, ["user", "item", "age", "weight", "value"]].reset_index(drop=True)
+
+    def prices(self, until: dt.date) -> np.ndarray:
+        """(I,) cents that the item cost at the end of the day, NaN where no price is known."""
+        rows = self.frame(
+            "select item_id, arg_max(price_cents, valid_from) as price_cents from item_history"
+            " where valid_from <= ? and price_cents > 0 group by item_id",
+            until,
+        )
+        prices = np.full(len(self.items), np.nan)
+        positions = self.items.positions(rows["item_id"])
+        prices[positions[positions >= 0]] = rows["price_cents"].to_numpy(dtype=float)[positions >= 0]
+        return prices
+
     def _sequence(self, until: dt.date) -> pd.DataFrame:
         """Interactions as user, item, event_date, weight, value; by user, then day, then item."""
         rows = self._acts(until)
