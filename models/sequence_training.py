@@ -134,10 +134,8 @@ def _offered(
     known = np.flatnonzero(counts)
     if len(known) <= rivals:
         return known, np.zeros(len(known))
-    share = counts[known] / counts.sum()
-    drawn = known[
-        np.searchsorted(np.cumsum(share), dice.random(rivals) * share.sum(), side="right").clip(0, len(known) - 1)
-    ]
+    ends = np.cumsum(counts[known])
+    drawn = known[np.searchsorted(ends, dice.integers(ends[-1], size=rivals), side="right")]
     offered = np.union1d(drawn, bought)
     return offered, np.log(-np.expm1(rivals * np.log1p(-counts[offered] / counts.sum())))
 
@@ -150,7 +148,7 @@ def _targets(histories: Histories) -> np.ndarray:
 
 
 def _days(days: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The index (B, H) of each event's day among its user's, and those days (B, Q), padded with one that sees nothing."""
+    """The index (B, H) of each event's day among its user's, and those days (B, Q); padding is a day before all."""
     days = torch.where(mask, days, days.new_tensor(-torch.inf))
     sorted_, order = days.sort(dim=1)
     rank = torch.cat([torch.zeros(len(days), 1), (sorted_[:, 1:] != sorted_[:, :-1]).float()], 1).cumsum(1).long()
