@@ -4,6 +4,7 @@ Measured weights learn from the days before the held-out ones; the published one
 """
 
 import datetime as dt
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
+LOG = logging.getLogger("nightshelf")
 CONTINUED = 0.5  # share of the steps that the published weights take on top of the measured ones
 ENCODING_BATCH = 512
 TESTED_EVERY = 10  # one person in so many is kept apart, with the last day of the history, to choose a network
@@ -32,7 +34,7 @@ def run(run: Run, folder: Path) -> None:
     tokenizer = TextTokenizer.train(_corpus(texts), run.settings.profile.vocabulary_size)
     tokenizer.save(folder)
     items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
-    encoder = sequence = None
+    encoder, sequence = None, None
     for part, until in marts.cuts.items():
         encoder = _train_encoder(run, marts, tokenizer, items, until, encoder)
         encoder.save(folder / part)
@@ -64,12 +66,13 @@ def _personalize(
     tested = np.flatnonzero(people)[::TESTED_EVERY]
     seen, wanted = withhold_last_day(readable, tested)
     figures = {"attention": personalization.measure(attention, item_vectors, seen, tested, wanted), "sequence": np.nan}
+    sequence = start
     try:
         sequence = _train_sequence(run, item_vectors, seen, start)
         sequence.save(folder)
         figures["sequence"] = personalization.measure(sequence, item_vectors, seen, tested, wanted)
-    except NothingToLearn:
-        sequence = start
+    except NothingToLearn as error:
+        LOG.warning("%s reads histories by the simple attention: %s", folder.name, error)
     personalization.keep_better(folder, **figures)
     users, items, _ = personalization.read_history(personalization.load(folder), item_vectors, histories)
     np.save(folder / "sequence_users.npy", users)
