@@ -12,9 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.errors import Diverged
 from models.item_text import FIELDS, Tokens
 
 QUIET = 0.02  # spread of the weights that write into the residual stream: layers start almost silent
+LARGEST_COSINE = 0.95  # mean of random pairs of items; beyond it all vectors say the same
+LEAST_DISTINCT = 10  # items below which likeness is no sign of collapse
+COMPARED = 10_000  # random pairs
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,27 @@ def encode(encoder: ItemProfileEncoder, tokens: Tokens, batch_size: int = 512) -
         rows = order[start : start + batch_size]
         vectors[rows] = encoder(*as_tensors(tokens.take(rows), encoder)).cpu().numpy()
     return vectors
+
+
+def check_vectors(vectors: np.ndarray, seed: int = 0) -> None:
+    """Refuse vectors (N, E) of which nothing can be told.
+
+    Raises:
+        Diverged: one is not finite, or the distinct ones all point one way.
+    """
+    broken = len(vectors) - int(np.isfinite(vectors).all(axis=1).sum())
+    if broken:
+        raise Diverged(f"{broken} of {len(vectors)} item vectors are not finite: lower profile.learning_rate")
+    distinct = np.unique(vectors[vectors.any(axis=1)], axis=0)
+    if len(distinct) < LEAST_DISTINCT:
+        return
+    lefts, rights = np.random.default_rng(seed).integers(len(distinct), size=(2, COMPARED))
+    cosine = float(np.mean(np.einsum("ne,ne->n", distinct[lefts], distinct[rights])[lefts != rights]))
+    if cosine > LARGEST_COSINE:
+        raise Diverged(
+            f"{len(distinct)} item vectors have collapsed, the mean cosine of two is {cosine:.3f} (at most "
+            f"{LARGEST_COSINE}): lower profile.learning_rate, or see whether the titles differ"
+        )
 
 
 def as_tensors(tokens: Tokens, encoder: ItemProfileEncoder) -> tuple[Tensor, Tensor]:

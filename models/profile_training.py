@@ -148,7 +148,7 @@ def train_encoder(
     source = PairSource(items, queries, item_pairs, query_pairs, popularity, batch_size)
     if start is not None and start.config != config:
         raise ValueError(f"`start` has {start.config}, asked for {config}: train from scratch or keep the shape")
-    with _reproducible(seed, threads, device):
+    with reproducible(seed, threads, device):
         encoder = (ItemProfileEncoder(config) if start is None else copy.deepcopy(start)).to(device).train()
         dice = np.random.default_rng(seed)
 
@@ -184,11 +184,13 @@ class Histories:
         positions: (N, H) item positions, -1 is padding.
         ages_days: (N, H) days from the event to the day of the recommendation.
         event_weights: (N, H) what the event is worth, positive.
+        bought: (N, H) bool, whether the item was bought with it.
     """
 
     positions: np.ndarray
     ages_days: np.ndarray
     event_weights: np.ndarray
+    bought: np.ndarray
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -223,7 +225,7 @@ def train_history(
     if not len(usable):
         raise NothingToLearn(f"none of {len(histories)} histories has an event: widen the training window")
     log_q = np.log((popularity + 1.0) / (popularity + 1.0).sum())
-    with _reproducible(seed, threads, device):
+    with reproducible(seed, threads, device):
         attention = HistoryAttention(item_vectors.shape[1]).to(device).train()
         vectors = torch.from_numpy(item_vectors).to(device)
         dice = np.random.default_rng(seed)
@@ -294,7 +296,7 @@ def _descend(module: nn.Module, loss: Callable[[], Tensor], steps: int, learning
 
 
 @contextmanager
-def _reproducible(seed: int, threads: int, device: str) -> Iterator[None]:
+def reproducible(seed: int, threads: int, device: str) -> Iterator[None]:
     """PyTorch with this seed and thread count inside, as it was before outside."""
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):

@@ -229,13 +229,14 @@ class Marts:
         index = np.where(inside, index, 0)
         if not len(rows):
             inside, index = np.zeros_like(inside), np.zeros_like(index)
-            rows = pd.DataFrame({"item": [-1], "weight": [0.0], "event_date": [pd.Timestamp(0)]})
+            rows = pd.DataFrame({"item": [-1], "weight": [0.0], "value": [0.0], "event_date": [pd.Timestamp(0)]})
         day = rows["event_date"].to_numpy().astype("datetime64[D]")
         ages = (np.asarray(days).astype("datetime64[D]")[:, None] - day[index]).astype(np.float32)
         return Histories(
             positions=np.where(inside, rows["item"].to_numpy()[index], -1),
             ages_days=np.where(inside, ages, 0).astype(np.float32),
             event_weights=np.where(inside, rows["weight"].to_numpy()[index], 0).astype(np.float32),
+            bought=inside & (rows["value"].to_numpy()[index] > 0),
         )
 
 

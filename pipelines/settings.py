@@ -185,6 +185,9 @@ class Profile(Section):
     steps: int = Field(500, ge=1, description="Training steps of the encoder.")
     history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
     history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
+    sequence_size: int = Field(128, ge=8, description="Width of the network that reads a history as a sequence.")
+    sequence_epochs: int = Field(6, ge=1, description="Passes over all histories of that network.")
+    sequence_half_life_days: float = Field(60.0, gt=0, description="Days after which a purchase teaches it half.")
     batch_size: int = Field(256, ge=2, description="Pairs per training step.")
     learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate.")
 

@@ -4,20 +4,27 @@ Measured weights learn from the days before the held-out ones; the published one
 """
 
 import datetime as dt
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from models import profile, profile_training
+from models import personalization, profile, profile_training
 from models.errors import NothingToLearn
 from models.item_text import TextTokenizer, Tokens
 from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig
+from models.profile_training import Histories
+from models.sequence import SequenceConfig, SequenceModel
+from models.sequence_training import train_sequence, withhold_last_day
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
+LOG = logging.getLogger("nightshelf")
 CONTINUED = 0.5  # share of the steps that the published weights take on top of the measured ones
 ENCODING_BATCH = 512
+TESTED_EVERY = 10  # one person in so many is kept apart, with the last day of the history, to choose a network
 
 
 @stage
@@ -27,16 +34,67 @@ def run(run: Run, folder: Path) -> None:
     tokenizer = TextTokenizer.train(_corpus(texts), run.settings.profile.vocabulary_size)
     tokenizer.save(folder)
     items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
-    encoder = None
+    encoder, sequence = None, None
     for part, until in marts.cuts.items():
         encoder = _train_encoder(run, marts, tokenizer, items, until, encoder)
         encoder.save(folder / part)
         item_vectors = profile.encode(encoder, items, ENCODING_BATCH)
+        profile.check_vectors(item_vectors, run.settings.seed)
         np.save(folder / part / "item_vectors.npy", item_vectors)
         attention = _train_history(run, marts, item_vectors, until)
         attention.save(folder / part)
         vectors, _ = profile_training.user_vectors(attention, item_vectors, marts.histories(until))
         np.save(folder / part / "user_vectors.npy", vectors)
+        sequence = _personalize(run, marts, item_vectors, until, attention, sequence, folder / part)
+
+
+def _personalize(
+    run: Run,
+    marts: Marts,
+    item_vectors: np.ndarray,
+    until: dt.date,
+    attention: HistoryAttention,
+    start: SequenceModel | None,
+    folder: Path,
+) -> SequenceModel | None:
+    """Write sequence_users and sequence_items of the better network, measured on the last days of some people.
+
+    The attention has learnt from those days and the sequence has not: a tie of true worth goes to the attention.
+    """
+    histories, people = marts.histories(until), marts.people(until)
+    readable = replace(histories, positions=np.where(people[:, None], histories.positions, -1))
+    tested = np.flatnonzero(people)[::TESTED_EVERY]
+    seen, wanted = withhold_last_day(readable, tested)
+    figures = {"attention": personalization.measure(attention, item_vectors, seen, tested, wanted), "sequence": np.nan}
+    sequence = start
+    try:
+        sequence = _train_sequence(run, item_vectors, seen, start)
+        sequence.save(folder)
+        figures["sequence"] = personalization.measure(sequence, item_vectors, seen, tested, wanted)
+    except NothingToLearn as error:
+        LOG.warning("%s reads histories by the simple attention: %s", folder.name, error)
+    personalization.keep_better(folder, **figures)
+    users, items, _ = personalization.read_history(personalization.load(folder), item_vectors, histories)
+    np.save(folder / "sequence_users.npy", users)
+    np.save(folder / "sequence_items.npy", items)
+    return sequence
+
+
+def _train_sequence(
+    run: Run, item_vectors: np.ndarray, histories: Histories, start: SequenceModel | None
+) -> SequenceModel:
+    settings = run.settings.profile
+    epochs = settings.sequence_epochs if start is None else max(int(settings.sequence_epochs * CONTINUED), 1)
+    return train_sequence(
+        item_vectors,
+        histories,
+        SequenceConfig(len(item_vectors), item_vectors.shape[1], settings.sequence_size),
+        epochs=epochs,
+        half_life_days=settings.sequence_half_life_days,
+        seed=run.settings.seed,
+        threads=run.settings.machine.threads,
+        start=start,
+    )
 
 
 def item_texts(marts: Marts) -> dict[str, list[str | None]]:

@@ -33,7 +33,8 @@ def profile_scores():
     settings = {"steps": 150, "batch_size": 64, "learning_rate": 5e-3}
     encoder, _ = train_encoder(items, tokenizer.encode_queries([]), pairs, none, popularity, config, **settings)
     vectors = encode(encoder, items)
-    histories = Histories(bought[:, :-1], np.ones(bought[:, :-1].shape), np.ones(bought[:, :-1].shape))
+    ones = np.ones(bought[:, :-1].shape)
+    histories = Histories(bought[:, :-1], ones, ones, ones > 0)
     attention = train_history(vectors, histories, bought[:, -1], popularity, steps=50)
     return user_vectors(attention, vectors, histories)[0] @ vectors.T
 

@@ -296,7 +296,8 @@ def test_heads_must_divide_the_width():
 def histories(positions, ages, weights=None):
     """Histories from lists; every event is worth 1 unless said otherwise."""
     weights = np.ones(np.shape(positions)) if weights is None else np.array(weights)
-    return Histories(np.array(positions), np.array(ages, dtype=np.float32), weights.astype(np.float32))
+    bought = np.ones(np.shape(positions), dtype=bool)
+    return Histories(np.array(positions), np.array(ages, dtype=np.float32), weights.astype(np.float32), bought)
 
 
 VECTORS = DICE.normal(size=(6, 16)).astype(np.float32)

@@ -1,0 +1,173 @@
+"""How the sequence network learns from histories, and what it gives: user and item vectors whose product is a score."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import Diverged, NothingToLearn
+from models.profile_training import Histories, reproducible
+from models.sequence import SequenceConfig, SequenceModel
+
+TOMORROW = 1.0  # the day that is asked, counted from the last one that is known
+USERS_PER_BLOCK = 256
+
+
+def train_sequence(
+    content: np.ndarray,
+    histories: Histories,
+    config: SequenceConfig,
+    *,
+    epochs: int = 6,
+    batch_size: int = 64,
+    learning_rate: float = 4e-3,
+    half_life_days: float = 90.0,
+    rivals: int = 8192,
+    seed: int = 0,
+    threads: int = 1,
+    start: SequenceModel | None = None,
+) -> SequenceModel:
+    """Learn to foretell each day of a history from the days before it, all of its days at once.
+
+    The loss is the softmax over the items that occur in histories. Where these are more than `rivals`, a sample drawn
+    by popularity stands for them, each lowered by the log probability that it is in the sample (Bengio and Senecal,
+    2008), so that what is popular is neither favoured nor punished by the drawing. Equal arguments give equal weights.
+
+    Args:
+        content: (I, C) item-profile vectors; they stay as they are.
+        histories: of N users, oldest event first.
+        half_life_days: days after which a purchase counts half as an example.
+        start: continue from these weights, which stay as they are.
+    Raises:
+        NothingToLearn: nobody bought anything on a later day than the first.
+        Diverged: a loss is not finite.
+    """
+    usable = np.flatnonzero((_targets(histories)).any(axis=1))
+    if not len(usable):
+        raise NothingToLearn(f"none of {len(histories)} users came back on another day: widen the training window")
+    with reproducible(seed, threads, "cpu"):
+        model = (SequenceModel(config) if start is None else copy.deepcopy(start)).train()
+        dice, vectors = np.random.default_rng(seed), _content(content)
+        counts = np.bincount(histories.positions[histories.positions >= 0], minlength=len(content))
+        batches = max(len(usable) // batch_size, 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * batches, pct_start=0.1)
+        for _ in range(epochs):
+            for rows in np.array_split(dice.permutation(usable), batches):
+                loss = _loss(model, vectors, _take(histories, rows), counts, half_life_days, rivals, dice)
+                if not math.isfinite(loss.item()):
+                    raise Diverged(f"the loss over histories is {loss.item()}: lower learning_rate {learning_rate}")
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+    return model.eval()
+
+
+@torch.inference_mode()
+def sequence_vectors(
+    model: SequenceModel, content: np.ndarray, histories: Histories
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users (U, D + 1), items (I, D + 1) and attention (U, H), all float32; a user without history is zero.
+
+    The last number of a user is 1 and that of an item its bias, so that the inner product is the whole score.
+    """
+    vectors = _content(content)
+    users = np.zeros((len(histories), model.config.embedding_size + 1), dtype=np.float32)
+    attention = np.zeros(histories.positions.shape, dtype=np.float32)
+    for start in range(0, len(histories), USERS_PER_BLOCK):
+        rows = np.arange(start, min(start + USERS_PER_BLOCK, len(histories)))
+        items, days, weights, mask = _tensors(_take(histories, rows))
+        found, shares = model(vectors, items, days, weights, mask, torch.full((len(rows), 1), TOMORROW))
+        users[rows] = np.hstack([found[:, 0].numpy(), mask.any(dim=1, keepdim=True).numpy()])
+        attention[rows] = shares[:, 0].numpy()
+    own, bias = model.outputs(vectors, torch.arange(len(vectors)))
+    return users, np.hstack([own.numpy(), bias[:, None].numpy()]).astype(np.float32), attention
+
+
+def withhold_last_day(histories: Histories, users: np.ndarray) -> tuple[Histories, list[np.ndarray]]:
+    """`histories` without the last day of these users (positions), and what each of them bought on it."""
+    rows = _take(histories, users)
+    last = np.where(rows.positions >= 0, rows.ages_days, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    on_last = (rows.positions >= 0) & (rows.ages_days == last)
+    wanted = [np.unique(one[day]) for one, day in zip(rows.positions, on_last & rows.bought, strict=True)]
+    positions = histories.positions.copy()
+    positions[users] = np.where(on_last, -1, rows.positions)
+    return replace(histories, positions=positions), wanted
+
+
+def _loss(
+    model: SequenceModel,
+    content: Tensor,
+    histories: Histories,
+    counts: np.ndarray,
+    half_life_days: float,
+    rivals: int,
+    dice: np.random.Generator,
+) -> Tensor:
+    """Mean cross-entropy of the items bought, each foretold from the days before its own."""
+    items, days, weights, mask = _tensors(histories)
+    places, asked = _days(days, mask)  # (B, H) index of each event's day, (B, Q) those days
+    row, column = torch.from_numpy(_targets(histories)).nonzero(as_tuple=True)
+    users, _ = model(content, items, days, weights, mask, asked)  # (B, Q, D)
+    flat = row * asked.shape[1] + places[row, column]
+    distinct, example = flat.unique(return_inverse=True)  # one row of scores serves all that was bought on a day
+    bought = items[row, column]
+    offered, log_share = _offered(bought.numpy(), counts, rivals, dice)
+    vectors, bias = model.outputs(content, torch.from_numpy(offered))
+    scores = users.flatten(0, 1)[distinct] @ vectors.T + bias - torch.from_numpy(log_share).float()
+    logs = scores.log_softmax(dim=1)[example, torch.from_numpy(np.searchsorted(offered, bought.numpy()))]
+    counted = torch.exp2(days[row, column] / half_life_days)
+    return -(counted * logs).sum() / counted.sum()
+
+
+def _offered(
+    bought: np.ndarray, counts: np.ndarray, rivals: int, dice: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (N,), ascending, of the items that compete, and the log probability (N,) that each of them does."""
+    known = np.flatnonzero(counts)
+    if len(known) <= rivals:
+        return known, np.zeros(len(known))
+    ends = np.cumsum(counts[known])
+    drawn = known[np.searchsorted(ends, dice.integers(ends[-1], size=rivals), side="right")]
+    offered = np.union1d(drawn, bought)
+    return offered, np.log(-np.expm1(rivals * np.log1p(-counts[offered] / counts.sum())))
+
+
+def _targets(histories: Histories) -> np.ndarray:
+    """(N, H) bool: purchases on a later day than the first that is known."""
+    present = histories.positions >= 0
+    first = np.where(present, histories.ages_days, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+    return present & histories.bought & (histories.ages_days < first)
+
+
+def _days(days: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The index (B, H) of each event's day among its user's, and those days (B, Q); padding is a day before all."""
+    days = torch.where(mask, days, days.new_tensor(-torch.inf))
+    sorted_, order = days.sort(dim=1)
+    rank = torch.cat([torch.zeros(len(days), 1), (sorted_[:, 1:] != sorted_[:, :-1]).float()], 1).cumsum(1).long()
+    asked = torch.full((len(days), int(rank.max()) + 1), -torch.inf).scatter(1, rank, sorted_)
+    return torch.empty_like(rank).scatter(1, order, rank), asked.nan_to_num(neginf=-1e6)
+
+
+def _content(vectors: np.ndarray) -> Tensor:
+    """Unit vectors with numbers of size one."""
+    return torch.from_numpy(vectors * np.float32(math.sqrt(vectors.shape[1])))
+
+
+def _take(histories: Histories, rows: np.ndarray) -> Histories:
+    return Histories(*(getattr(histories, name)[rows] for name in histories.__dataclass_fields__))
+
+
+def _tensors(histories: Histories) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Items, days (0 is the last one that is known, earlier ones negative), weights and mask, each (B, H)."""
+    mask = torch.from_numpy(histories.positions >= 0)
+    items = torch.from_numpy(histories.positions).long().clamp_min(0)
+    days = torch.where(mask, -torch.from_numpy(histories.ages_days).float(), 0.0)
+    return items, days, torch.where(mask, torch.from_numpy(histories.event_weights).float(), 1.0), mask
