@@ -34,6 +34,7 @@ def sources() -> Sources:
         "als": Factors(column([1.0, 0.0]), column([0.9, 0.8, 0.1, 0.0, 0.0, 9.0]), MEMORY),
         "neighbours": Beside(Neighbours(beside), bought),
         "profile": Factors(column([1.0, 0.0]), column([0.0, 0.0, 0.0, 1.0, 0.5, 9.0]), MEMORY),
+        "sequence": Factors(column([0.0, 0.0]), column([0.0] * 6), MEMORY),
         "habit": Habit(bought * 0.7),
         "popularity": Popularity(np.array([1.0, 0.0, 3.0, 0.0, 2.0, 9.0])),
     }
@@ -67,8 +68,8 @@ def test_every_source_scores_every_candidate(sources: Sources):
     """An item that popularity proposed carries what ALS and the neighbours say of it too."""
     found = sources.candidates(np.array([0]))
     scores = dict(zip(found.items.tolist(), found.scores.round(3).tolist(), strict=True))
-    assert scores[2] == pytest.approx([0.1, 0.5, 0.0, 0.0, np.log1p(3.0)], abs=1e-3)
-    assert scores[0] == pytest.approx([0.9, 0.0, 0.0, 0.7, np.log1p(1.0)], abs=1e-3)
+    assert scores[2] == pytest.approx([0.1, 0.5, 0.0, 0.0, 0.0, np.log1p(3.0)], abs=1e-3)
+    assert scores[0] == pytest.approx([0.9, 0.0, 0.0, 0.0, 0.7, np.log1p(1.0)], abs=1e-3)
 
 
 def test_a_source_ranks_only_what_it_speaks_for(sources: Sources):
@@ -89,7 +90,7 @@ def test_placements_bar_before_they_rank(sources: Sources):
 def test_no_users_give_no_candidates():
     """A shop without users is fused like any other."""
     empty = joined([], len(SOURCES))
-    assert (len(empty.items), empty.scaled.shape, empty.reciprocal_ranks.shape) == (0, (0, 5), (0, 5))
+    assert (len(empty.items), empty.scaled.shape, empty.reciprocal_ranks.shape) == (0, (0, 6), (0, 6))
 
 
 @pytest.mark.parametrize("name", ["lambdarank", "blend"])

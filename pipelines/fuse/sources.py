@@ -13,7 +13,7 @@ from models.neighbours import Neighbours
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
-SOURCES = ("als", "neighbours", "profile", "habit", "popularity")
+SOURCES = ("als", "neighbours", "profile", "sequence", "habit", "popularity")
 USERS_PER_BLOCK = 1024
 ROWS_PER_SLICE = 1 << 18  # products of vectors are gathered so many at a time
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Factors:
-    """Vectors whose inner product is the score: ALS, and the item profile."""
+    """Vectors whose inner product is the score: ALS, the item profile, the sequence of a history."""
 
     users: np.ndarray  # (U, F)
     items: np.ndarray  # (I, F)
@@ -120,6 +120,7 @@ class Sources:
             "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), memory),
             "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
             "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, memory),
+            "sequence": Factors(*(np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")), memory),
             "habit": Habit(marts.habit(until)),
             "popularity": Popularity(buyers),
         }
