@@ -120,16 +120,13 @@ class Sources:
             "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), memory),
             "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
             "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, memory),
-            "sequence": Factors(*(np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")), memory),
+            "sequence": Factors(
+                np.load(profile / "sequence_users.npy"), np.load(profile / "sequence_items.npy"), memory
+            ),
             "habit": Habit(marts.habit(until)),
             "popularity": Popularity(buyers),
         }
         return cls(by_name, marts.bought(until), marts.known_items(until), settings.fuse.candidates)
-
-    def without(self, name: str) -> "Sources":
-        """The same without one source."""
-        kept = {other: source for other, source in self.by_name.items() if other != name}
-        return Sources(kept, self.bought, self.known, self.count)
 
     def candidates(self, users: np.ndarray) -> Candidates:
         """The union of each source's best items that the users have not bought, and everything that they have."""
