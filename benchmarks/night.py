@@ -24,8 +24,14 @@ from pipelines.run import Override, Run, costs
 QUALITY = """
     select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
     from metrics
-    where metric like '%/ndcg_at_10'
+    where metric like '%/ndcg_at_10' and metric not like '%/loss_without_%'
     order by placement, value
+"""
+LOSSES = """
+    select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
+    from metrics
+    where metric like '%/loss_without_%'
+    order by placement, value desc
 """
 
 BOT = "the-bot"
@@ -127,11 +133,12 @@ def print_costs(run: Run, wall_seconds: float) -> None:
 
 def print_quality(home: Path) -> None:
     with warehouse.connect(home) as release:
-        rows = release.execute(QUALITY).fetchall()
-    table = Table("placement", "ranked by", "NDCG@10", "95 % interval", title="Held-out days; fused is published")
-    for placement, ranked_by, value, low, high in rows:
-        table.add_row(placement, ranked_by, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
-    Console().print(table)
+        print("for_you is ranked by", release.execute("select fusion from runs").fetchall()[0][0])
+        for title, query in (("Held-out days; fused is published", QUALITY), ("Each part taken out", LOSSES)):
+            table = Table("placement", "ranked by", "NDCG@10", "95 % interval", title=title)
+            for placement, ranked_by, value, low, high in release.execute(query).fetchall():
+                table.add_row(placement, ranked_by, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
+            Console().print(table)
 
 
 if __name__ == "__main__":

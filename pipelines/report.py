@@ -11,6 +11,8 @@ from pipelines import night, warehouse
 from pipelines.run import Run, costs, stage
 
 FILE = "report.html"
+COMPARED = ("fused", "rrf", "habit", "popularity")
+LOSS = "loss_without_"
 MEASURES = ("recall_at_10", "ndcg_at_10", "coverage_at_10")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -34,6 +36,7 @@ def write(run: Run, folder: Path) -> None:
 def _content(told: Run) -> dict[str, object]:
     done = costs(told)
     checks = _parquet(told, "validate", "quality_checks.parquet") or _json(told, "admit", "checks.json") or []
+    figures = _json(told, "fuse", "metrics.json") or []
     failed = [check for check in checks if not check["is_ok"]]
     return {
         "stages": [(name, done.get(name)) for name in night.STAGES],
@@ -42,7 +45,11 @@ def _content(told: Run) -> dict[str, object]:
         "failed": failed,
         "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),
         "count_checks": len(checks),
-        "quality": _quality(_json(told, "fuse", "metrics.json") or []),
+        "quality": _quality(figures),
+        "slices": _slices(figures),
+        "compared": COMPARED,
+        "losses": _losses(figures),
+        "chosen": _json(told, "fuse", "fusion.json") or {},
         "measures": MEASURES,
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),
@@ -52,10 +59,24 @@ def _content(told: Run) -> dict[str, object]:
 
 
 def _quality(records: list[dict]) -> list[tuple[str, str, list[dict | None]]]:
-    """(placement, source, one figure per measure)."""
+    """(placement, ranking, one figure per measure)."""
     by_name = {record["metric"]: record for record in records}
-    pairs = dict.fromkeys(tuple(record["metric"].split("/")[:2]) for record in records)
+    pairs = dict.fromkeys(tuple(name.split("/")[:2]) for name in by_name if LOSS not in name)
     return [(p, s, [by_name.get(f"{p}/{s}/{m}") for m in MEASURES]) for p, s in pairs]
+
+
+def _slices(records: list[dict]) -> list[tuple[str, str, list[dict | None]]]:
+    """(placement, part of the shop, NDCG@10 of each of the rankings that are compared there)."""
+    by_name = {record["metric"]: record for record in records}
+    told = [name.split("/") for name in by_name if name.count("/") == 3]
+    pairs = dict.fromkeys((placement, part) for placement, _, _, part in told)
+    return [(p, s, [by_name.get(f"{p}/{name}/ndcg_at_10/{s}") for name in COMPARED]) for p, s in pairs]
+
+
+def _losses(records: list[dict]) -> list[tuple[str, str, dict]]:
+    """(placement, what is taken out, the loss)."""
+    told = [(record["metric"].split("/"), record) for record in records if LOSS in record["metric"]]
+    return [(path[0], path[1].removeprefix(LOSS), record) for path, record in told]
 
 
 def _rejected(books: list[dict]) -> list[dict]:

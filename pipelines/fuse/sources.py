@@ -114,15 +114,14 @@ class Sources:
         als = ALSModel.load(run.of("train_als", part))
         profile = run.of("train_profile", part)
         vectors = np.load(profile / "item_vectors.npy")
+        sequence = [np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")]
         window = settings.fuse.popularity_days
         buyers = cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window)
         by_name: dict[str, Source] = {
             "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), memory),
             "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
             "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, memory),
-            "sequence": Factors(
-                np.load(profile / "sequence_users.npy"), np.load(profile / "sequence_items.npy"), memory
-            ),
+            "sequence": Factors(sequence[0], sequence[1], memory),
             "habit": Habit(marts.habit(until)),
             "popularity": Popularity(buyers),
         }
