@@ -87,23 +87,22 @@ def learn(name: str, told: Sequence[Lesson], run: Run) -> Mapping[str, Ranking]:
     """A contender taught by some lessons, by placement; a placement of which they teach nothing is left out."""
     if name == "rrf":
         return dict.fromkeys(LEARNED, ReciprocalRanks())
-    return _blends(told) if name == "blend" else _trees(told, run)
-
-
-def _blends(told: Sequence[Lesson]) -> dict[str, Ranking]:
+    teach = _blend if name == "blend" else _trees
     learnt: dict[str, Ranking] = {}
     for placement in LEARNED:
-        placed = [lesson.placed(placement) for lesson in told]
-        scaled, offsets, labels = _pooled([one.slate.found.scaled for one in placed], placed, len(SOURCES))
         try:
-            learnt[placement] = Linear(LinearBlend(SOURCES).fit(scaled, offsets, labels))
+            learnt[placement] = teach([lesson.placed(placement) for lesson in told], run)
         except NothingToLearn:
             continue
     return learnt
 
 
-def _trees(told: Sequence[Lesson], run: Run) -> dict[str, Ranking]:
-    """One ensemble for all placements: what people buy again teaches what they buy anew."""
+def _blend(told: Sequence[Lesson], run: Run) -> Linear:
+    scaled, offsets, labels = _pooled([one.slate.found.scaled for one in told], told, len(SOURCES))
+    return Linear(LinearBlend(SOURCES).fit(scaled, offsets, labels))
+
+
+def _trees(told: Sequence[Lesson], run: Run) -> Trees:
     fuse, seed = run.settings.fuse, run.settings.seed
     thin = [lesson.thinned(fuse.negatives, seed) for lesson in told]
     known, offsets, labels = _pooled([one.slate.features for one in thin], thin, len(features.NAMES))
@@ -116,10 +115,7 @@ def _trees(told: Sequence[Lesson], run: Run) -> dict[str, Ranking]:
         seed=seed,
         threads=run.settings.machine.threads,
     )
-    try:
-        return dict.fromkeys(LEARNED, Trees(ranker.fit(known, offsets, labels)))
-    except NothingToLearn:
-        return {}
+    return Trees(ranker.fit(known, offsets, labels))
 
 
 def _pooled(
