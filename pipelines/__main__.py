@@ -58,6 +58,9 @@ app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
+UserId = Annotated[str, typer.Argument(help="A user, as the tables have it.")]
+ItemId = Annotated[str, typer.Argument(help="An item, as the tables have it.")]
+Placement = Annotated[str, typer.Option(help="Shelf: for_you, discover or buy_again.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was cleaned.")]
 RawTable = Annotated[str | None, typer.Option("--table", help="events, items or users.")]
 Rule = Annotated[str | None, typer.Option(help="The rule that rejected the rows; docs/input.md lists them.")]
@@ -189,6 +192,22 @@ def books(run: RunId = None, arrived: Arrived = None) -> None:
     from pipelines import show
 
     show.books(CONSOLE, _cleaned(run), _day(arrived))
+
+
+@app.command(rich_help_panel="Reading")
+def why(user: UserId, item: ItemId, placement: Placement = "for_you") -> None:
+    """Tell the whole story of a recommended item, from the user's events to its rank."""
+    from pipelines import why as reading
+
+    reading.why(CONSOLE, home(), reading.Asked(user, item, placement))
+
+
+@app.command("why-not", rich_help_panel="Reading")
+def why_not(user: UserId, item: ItemId, placement: Placement = "for_you") -> None:
+    """Name the first stage that kept an item off a user's shelf, and by how much."""
+    from pipelines import why as reading
+
+    reading.why_not(CONSOLE, home(), reading.Asked(user, item, placement))
 
 
 @app.command(rich_help_panel="Reading")

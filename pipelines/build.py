@@ -80,6 +80,7 @@ def _variables(run: Run) -> dict[str, object]:
         "weight_view": settings.weights.view,
         "weight_cart": settings.weights.cart,
         "weight_purchase": settings.weights.purchase,
+        "weight_half_life_days": settings.weights.half_life_days,
         "popularity_days": settings.fuse.popularity_days,
         "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,

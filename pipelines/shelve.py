@@ -1,9 +1,12 @@
 """Shelve: build each user's finished lists from the ranked candidates, full length, with a reason on every row."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy import sparse
 
 from models import retrieval
@@ -19,10 +22,11 @@ FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write user_recommendations, rule_effects and similar_items."""
+    """Write user_recommendations, user_candidates, rule_effects and similar_items."""
     marts = Marts(run)
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
     is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
+    pq.write_table(kept(run, marts, candidates), folder / "user_candidates.parquet", compression="zstd")
     effects = removed(candidates, is_available).assign(run_id=run.run_id)
     shelves = cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length)
     shelves = pd.concat([shelves, fill(run, marts, shelves)], ignore_index=True)
@@ -34,6 +38,25 @@ def run(run: Run, folder: Path) -> None:
     )
     effects.to_parquet(folder / "rule_effects.parquet", index=False)
     similar(run, marts, is_available).to_parquet(folder / "similar_items.parquet", index=False)
+
+
+def kept(run: Run, marts: Marts, candidates: pd.DataFrame) -> pa.Table:
+    """The candidates as they are published, ranked from 1; ids are written once each, for the rows are many."""
+    rank = candidates.groupby(["placement", "user"], sort=False).cumcount() + 1
+    columns = {
+        "placement": pa.array(candidates["placement"], pa.string()).dictionary_encode(),
+        "user_id": _ids(marts.users.ids, candidates["user"]),
+        "rank": pa.array(rank, pa.int64()),
+        "item_id": _ids(marts.items.ids, candidates["item"]),
+        "score": pa.array(candidates["score"], pa.float64()),
+        "run_id": _ids([run.run_id], np.zeros(len(rank))),
+    }
+    return pa.table(columns)
+
+
+def _ids(ids: Sequence[str] | np.ndarray, positions: pd.Series | np.ndarray) -> pa.DictionaryArray:
+    places = pa.array(np.asarray(positions, dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(places, pa.array(ids, pa.string()))
 
 
 def removed(candidates: pd.DataFrame, is_available: np.ndarray) -> pd.DataFrame:

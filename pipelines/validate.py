@@ -9,12 +9,14 @@ import pandas as pd
 from pipelines import admit, contracts, gates, warehouse
 from pipelines.contracts import Column, Table
 from pipelines.errors import GateFailed
-from pipelines.expectations import held, lines, stopping
+from pipelines.expectations import check, held, lines, stopping
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
            "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
+
+LARGE = ("user_candidates", "user_history")  # counted in SQL: as frames they would cost more than all the others
 
 
 def run(run: Run) -> None:
@@ -40,7 +42,8 @@ def judge(run: Run, folder: Path) -> None:
     warehouse.write_metrics(run, folder)
     marts = Marts(run)
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
-    checks = [*admit.checks(run), *_contract_checks(marts, frames), *gates.checks(run, marts, frames)]
+    counted = [record for name in LARGE for record in _counted(run, name, folder)]
+    checks = [*admit.checks(run), *_contract_checks(marts, frames), *counted, *gates.checks(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
 
 
@@ -81,6 +84,31 @@ def _column_expectations(column: Column, frames: dict[str, pd.DataFrame]) -> lis
         table, key = column.references
         suite.append(gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=frames[table][key].tolist()))
     return suite
+
+
+def _counted(run: Run, name: str, folder: Path) -> Iterable[dict[str, Any]]:
+    """What `expectations` asks of a frame, asked of a table where it lies."""
+    table = contracts.tables("serving")[name]
+    conditions = dict(pair for column in table.columns for pair in _broken_when(run, column, folder))
+    count_rows, *counts = warehouse.broken(run, name, list(conditions.values()), folder)
+    for label, count in zip([f"unique({', '.join(table.key)})", *conditions], counts, strict=True):
+        yield check(name, label, count == 0, f"{count} of {count_rows} rows break it", "holds for every row")
+
+
+def _broken_when(run: Run, column: Column, folder: Path) -> Iterable[tuple[str, str]]:
+    """Per rule of a column, when a row breaks it."""
+    name = f'"{column.name}"'
+    if column.is_required:
+        yield f"not_null({column.name})", f"{name} is null"
+    if column.accepted_values:
+        yield f"accepted_values({column.name})", f"{name} not in {column.accepted_values}"
+    if column.minimum is not None:
+        yield f"at_least({column.name})", f"{name} < {column.minimum}"
+    if column.maximum is not None:
+        yield f"at_most({column.name})", f"{name} > {column.maximum}"
+    if column.references:
+        table, key = column.references
+        yield f"known({column.name})", f"{name} not in (select {key} from {warehouse.relation(run, table, folder)})"
 
 
 def _is_empty(marts: Marts, table: Table) -> bool:

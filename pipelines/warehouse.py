@@ -6,7 +6,7 @@ A stage that makes a published table writes `<table>.parquet` into its folder; t
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,23 @@ def frame(run: Run, name: str, folder: Path | None = None) -> pd.DataFrame:
         connection.execute(contracts.tables(SERVING)[name].ddl(f"memory.{name}"))
         _insert(connection, run, contracts.tables(SERVING)[name], f"memory.{name}", folder)
         return connection.execute(f"select * from memory.{name}").df()
+
+
+def broken(run: Run, name: str, conditions: Sequence[str], folder: Path | None = None) -> tuple[int, ...]:
+    """Rows of a table; rows that share their key with another; rows for which each condition in SQL is true."""
+    key = ", ".join(f'"{column}"' for column in contracts.tables(SERVING)[name].key)
+    source = relation(run, name, folder)
+    told = ", ".join(f"({condition}) as c{n}" for n, condition in enumerate(conditions))
+    counts = ", ".join(f"count_if(c{n})" for n in range(len(conditions)))
+    query = f"""
+        with judged as (select {told} from {source}),
+        doubles as (select count(*) as n from {source} group by {key} having n > 1)
+        select count(*), (select coalesce(sum(n), 0)::bigint from doubles), {counts} from judged
+    """
+    with _reader(run) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row
 
 
 def write(run: Run, path: Path) -> dict[str, dict[str, object]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipelines import contracts, warehouse
+from pipelines import contracts, warehouse, why
 from pipelines import night as whole_night
 from pipelines.errors import GateFailed
 from pipelines.fuse.sources import Sources
@@ -231,3 +231,27 @@ def test_a_catalogue_with_queries_and_no_users_publishes_search(shop: Path):
     run = whole_night.run(day=LAST_DAY, overrides=SMALL | {"gates.min_queries_answered": 0.5}, home=shop)
     assert rows(run, "select count(*) as n from user_recommendations")["n"][0] == 0
     assert rows(run, "select item_id from search_results where query = 'item 3' and rank = 1")["item_id"][0] == "i3"
+
+
+def test_why_and_why_not_agree_with_the_tables(night: Run):
+    """Candidates and history are those that the shelves were made of; what stands has a story, the rest a stage."""
+    shelves = rows(night, "select * from user_recommendations where fallback is null")
+    told = rows(night, "select placement, user_id, item_id, score, rank as place from user_candidates")
+    both = shelves.merge(told, on=["placement", "user_id", "item_id"], suffixes=("", "_candidate"))
+    assert (len(both), (both["place"] >= both["rank"]).all()) == (len(shelves), True)
+    assert both["score"].tolist() == both["score_candidate"].tolist()
+    marts = Marts(night)
+    history = rows(night, "select user_id, item_id from user_history where is_bought order by all")
+    assert list(history.itertuples(index=False, name=None)) == sorted(
+        (marts.users.ids[user], marts.items.ids[item])
+        for user, item in zip(*marts.bought(night.day).nonzero(), strict=True)
+    )
+    shown, stages = rows(night, "select placement, user_id, item_id from user_recommendations"), set()
+    with warehouse.connect(night.home) as release:
+        for (placement, user_id), shelf in list(shown.groupby(["placement", "user_id"])["item_id"])[::90]:
+            for item_id in marts.items.ids[::10]:
+                asked = why.Asked(user_id, item_id, placement)
+                found, stands = why.verdict(release, asked), item_id in set(shelf)
+                assert (found.stage == "", bool(why.story(release, asked))) == (stands, stands), (asked, found)
+                stages.add(found.stage)
+    assert stages == {"", "placement", "fuse", "shelve"}

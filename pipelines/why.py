@@ -1,0 +1,288 @@
+"""Why: the story of one row of a shelf, and the first stage that kept an item off it, read from the release alone."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.text import Text
+
+from pipelines import contracts, warehouse
+from pipelines.errors import BadSetting, NothingPublished
+from pipelines.raw.files import shown
+
+READS = ("user_recommendations", "user_candidates", "user_history", "items", "runs")
+ROW = """
+    select r.*, i.title, e.title as evidence_title
+    from user_recommendations as r
+    join items as i using (item_id)
+    left join items as e on e.item_id = r.evidence_item_id
+    where r.placement = $placement and r.user_id = $user_id and r.item_id = $item_id
+"""
+CANDIDATE = """
+    select rank, score, is_available, title
+    from user_candidates
+    join items using (item_id)
+    where placement = $placement and user_id = $user_id and item_id = $item_id
+"""
+BETTER = """
+    with candidate as (
+        select rank from user_candidates
+        where placement = $placement and user_id = $user_id and item_id = $item_id
+    )
+    select c.item_id, title, is_available
+    from user_candidates as c
+    join items using (item_id)
+    where placement = $placement and user_id = $user_id and c.rank < (select rank from candidate)
+    order by c.rank
+"""
+KEPT = """
+    select count(*) as count_rows, min(score) as last_score
+    from user_candidates
+    where placement = $placement and user_id = $user_id
+"""
+LAST = """
+    select rank, score, item_id, title
+    from user_recommendations
+    join items using (item_id)
+    where placement = $placement and user_id = $user_id
+    order by rank desc
+    limit 1
+"""
+HISTORY = "select * from user_history where user_id = $user_id and item_id = $item_id"
+USERS = "(select distinct user_id from user_recommendations union select distinct user_id from user_history)"
+NAMED = 5  # items that a line names before it only counts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A place on a shelf that somebody asks about."""
+
+    user_id: str
+    item_id: str
+    placement: str = "for_you"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first stage that kept the item off the shelf, empty when it stands there, and what it has to say."""
+
+    stage: str
+    told: str
+
+
+Line = tuple[str, str]  # what it is about, and what is to be said
+
+
+def why(console: Console, home: Path, asked: Asked) -> None:
+    """Print the story of a row; of an item that is not on the shelf, who can tell more."""
+    with _release(home, asked) as release:
+        lines = story(release, asked)
+        if not lines:
+            told = f"{asked.item_id} does not stand on the shelf {asked.placement} of {asked.user_id}."
+            lines = [("", told), ("", "`nightshelf why-not`, asked the same, names the stage that dropped it.")]
+        _print(console, [*lines, *_source(release, home)])
+
+
+def why_not(console: Console, home: Path, asked: Asked) -> None:
+    """Print which stage kept an item off a shelf, and by how much."""
+    with _release(home, asked) as release:
+        found = verdict(release, asked)
+        _print(console, [(found.stage or "on the shelf", found.told), *_source(release, home)])
+
+
+def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
+    """What the release tells of a row, from rank back to events; nothing when the item is not on the shelf."""
+    row = _one(release, ROW, asked)
+    if row is None:
+        return []
+    lines = [
+        ("item", _named(row["item_id"], row["title"])),
+        ("shelf", f"{asked.placement} of {asked.user_id}, rank {row['rank']}, score {row['score']:.4f}"),
+        *_parts(row),
+        ("reason", _reason(row["reason"])),
+    ]
+    if row["evidence_item_id"] is not None:
+        evidence = Asked(asked.user_id, row["evidence_item_id"])
+        lines += [
+            ("evidence", _named(row["evidence_item_id"], row["evidence_title"])),
+            ("", f"The user: {did(_one(release, HISTORY, evidence))}."),
+        ]
+    lines.append(("the item itself", f"The user: {did(_one(release, HISTORY, asked))}."))
+    return [*lines, *_rise(release, asked, row)]
+
+
+def verdict(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
+    """Walk the stages in their order up to the first that dropped the item."""
+    steps = (_unknown_user, _unknown_item, _stands, _barred, _not_kept, _not_available)
+    return next((found for step in steps if (found := step(release, asked))), None) or _below(release, asked)
+
+
+def did(history: dict[str, Any] | None) -> str:
+    """What a user did with an item, and when."""
+    if history is None:
+        return "never met it"
+    counts = (("viewed", "count_views"), ("put into the cart", "count_carts"), ("bought", "count_purchases"))
+    acts = [f"{verb} {history[name]}×" for verb, name in counts if history[name] > 0]
+    told = ", ".join(acts) or "brought all of it back"
+    first, last, bought = (history[name] for name in ("first_event_date", "last_event_date", "last_purchase_date"))
+    when = f"on {first}" if first == last else f"from {first} to {last}"
+    return f"{told}, {when}" + (f", last bought on {bought}" if bought else "")
+
+
+def _parts(row: dict[str, Any]) -> Iterator[Line]:
+    """What each part of the score says for the item (+) or against it (-), loudest first."""
+    names = [name for name in row if name.endswith("_score")]
+    for place, name in enumerate(sorted(names, key=lambda name: -row[name])):
+        yield "parts" if not place else "", f"{row[name]:+.4f} {name.removesuffix('_score')}"
+
+
+def _reason(code: str) -> str:
+    from pipelines.reasons import REASONS  # brings all models
+
+    return f"{code}: {REASONS[code]}"
+
+
+def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any]) -> Iterator[Line]:
+    """From the place among the candidates to the place on the shelf."""
+    candidate = _one(release, CANDIDATE, asked)
+    if candidate is None:
+        yield "candidate", f"none: {row['fallback']} filled what the user's own candidates left of the shelf"
+        return
+    yield "candidate", f"rank {candidate['rank']} of {_one(release, KEPT, asked)['count_rows']} that the ranking kept"
+    gone = [one for one in _all(release, BETTER, asked) if not one["is_available"]]
+    if gone:
+        names = "; ".join(_named(one["item_id"], one["title"]) for one in gone[:NAMED])
+        more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
+        yield "", f"{len(gone)} better could not be bought: {names}{more}"
+    if asked.placement != "discover":  # `runs` tells what ranks for_you, and buy_again is for_you without the rest
+        yield "ranked by", _one(release, "select fusion from runs")["fusion"]
+
+
+def _unknown_user(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    if _all(release, f"select 1 from {USERS} where user_id = $user_id limit 1", asked):
+        return None
+    near = _nearest(release, f"select user_id as id from {USERS}", asked.user_id)
+    return Verdict("clean", f"No true row names the user {asked.user_id}. The nearest: {near}.")
+
+
+def _unknown_item(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    if _all(release, "select 1 from items where item_id = $item_id", asked):
+        return None
+    near = _nearest(release, "select item_id as id from items", asked.item_id)
+    return Verdict("clean", f"The catalogue has no item {asked.item_id}. The nearest: {near}.")
+
+
+def _stands(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    row = _one(release, ROW, asked)
+    if row is None:
+        return None
+    return Verdict("", f"It does stand there, at rank {row['rank']}. `nightshelf why`, asked the same, tells how.")
+
+
+def _barred(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    history = _one(release, HISTORY, asked)
+    is_bought = history is not None and history["is_bought"]
+    if asked.placement == "discover" and is_bought:
+        return Verdict("placement", f"discover shows what the user never bought. This item: {did(history)}.")
+    if asked.placement == "buy_again" and not is_bought:
+        return Verdict("placement", f"buy_again shows what the user bought. This item: {did(history)}.")
+    return None
+
+
+def _not_kept(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    if _one(release, CANDIDATE, asked):
+        return None
+    kept, depth = _one(release, KEPT, asked), _setting(release, "fuse", "depth")
+    if kept["count_rows"] < depth:
+        told = f"No source proposed it: the user has {kept['count_rows']} candidates, all of them kept."
+        return Verdict("fuse", f"{told} `fuse.candidates` lets each source propose more.")
+    return Verdict(
+        "fuse",
+        f"It is not among the best {depth} of the user, the last of which has score {kept['last_score']:.4f}: "
+        "no source proposed it (`fuse.candidates`), or it scored less (`fuse.depth`).",
+    )
+
+
+def _not_available(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+    candidate = _one(release, CANDIDATE, asked)
+    if candidate["is_available"]:
+        return None
+    return Verdict(
+        "shelve",
+        f"not_available: it cannot be bought. Among the candidates it has rank {candidate['rank']} and score "
+        f"{candidate['score']:.4f}; it would stand at rank {_place(release, asked)}.",
+    )
+
+
+def _below(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
+    candidate, last = _one(release, CANDIDATE, asked), _one(release, LAST, asked)
+    return Verdict(
+        "shelve",
+        f"The shelf ends before it: it would stand at rank {_place(release, asked)} (candidate {candidate['rank']}), "
+        f"and the shelf has {last['rank']}. Its score {candidate['score']:.4f} is "
+        f"{last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of the last row, "
+        f"{_named(last['item_id'], last['title'])}.",
+    )
+
+
+def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:
+    """The rank that the item would have on a shelf without end."""
+    return 1 + sum(one["is_available"] for one in _all(release, BETTER, asked))
+
+
+def _setting(release: duckdb.DuckDBPyConnection, section: str, name: str) -> Any:
+    return json.loads(_one(release, "select settings from runs")["settings"])[section][name]
+
+
+def _source(release: duckdb.DuckDBPyConnection, home: Path) -> Iterator[Line]:
+    made = _one(release, "select run_id, run_date from runs")
+    yield "made by", f"{made['run_id']}, which saw the days up to {made['run_date']}"
+    yield "release", str(warehouse.current(home))
+
+
+@contextmanager
+def _release(home: Path, asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The current release; raises NothingPublished when it is older than what is read, BadSetting for no placement."""
+    placements = contracts.tables("serving")["user_recommendations"]["placement"].accepted_values
+    if asked.placement not in placements:
+        raise BadSetting(f"There is no placement {asked.placement!r}. Take one of: {', '.join(placements)}.")
+    with warehouse.connect(home) as release:
+        there = {name for (name,) in release.execute("select table_name from duckdb_tables()").fetchall()}
+        if missing := [name for name in READS if name not in there]:
+            raise NothingPublished(
+                f"The current release has no {' and no '.join(missing)}: an earlier version made it. Publish a night "
+                "first: `nightshelf night`."
+            )
+        yield release
+
+
+def _nearest(release: duckdb.DuckDBPyConnection, ids: str, wanted: str) -> str:
+    near = release.execute(f"select id from ({ids}) order by levenshtein(id, ?), id limit 3", [wanted]).fetchall()
+    return ", ".join(one for (one,) in near)
+
+
+def _all(release: duckdb.DuckDBPyConnection, query: str, asked: Asked | None = None) -> list[dict[str, Any]]:
+    values = {name: value for name, value in vars(asked).items() if f"${name}" in query} if asked else {}
+    found = release.execute(query, values)
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _one(release: duckdb.DuckDBPyConnection, query: str, asked: Asked | None = None) -> Any:
+    """The first row by column, or None."""
+    return next(iter(_all(release, query, asked)), None)
+
+
+def _named(item_id: str, title: str) -> str:
+    return f"{title} ({item_id})"
+
+
+def _print(console: Console, lines: list[Line]) -> None:
+    """Titles and ids are somebody's, not markup."""
+    for about, told in lines:
+        console.print(Text.assemble((f"{about:<17}", "bold"), shown(told)), soft_wrap=True)
