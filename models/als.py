@@ -107,10 +107,9 @@ def fit(
     seed: int = 0,
     threads: int = 1,
     teachers: np.ndarray | None = None,
-    start: np.ndarray | None = None,
 ) -> ALSModel:
     """Learn factors from non-negative weights (U, I): items' from the users `teachers` (U,) bool, all without, then
-    every user's from the items'. Training goes on from the item factors `start` (I, F) if there are any.
+    every user's from the items'.
 
     `implicit` takes a stored value as the confidence itself (c = alpha × weight, indefinite below 1), so it is
     handed c = 1 + alpha × weight with its own alpha at 1. Equal arguments give equal bits.
@@ -130,7 +129,6 @@ def fit(
     if taught.nnz:
         item_factors = _item_factors(
             taught,
-            start,
             factors=factors,
             regularization=regularization,
             alpha=1.0,
@@ -150,11 +148,9 @@ def _with_users(
     return model
 
 
-def _item_factors(confidences: sparse.csr_matrix, start: np.ndarray | None, **settings: Any) -> np.ndarray:
+def _item_factors(confidences: sparse.csr_matrix, **settings: Any) -> np.ndarray:
     """The item factors (I, F) that `implicit` alternates to: finite, and exactly zero where nobody met the item."""
     learner = AlternatingLeastSquares(**settings)
-    if start is not None:
-        learner.item_factors = _begun(start, settings["random_state"])
     with threadpool_limits(1, "blas"):  # `implicit` brings its own threads
         try:
             learner.fit(confidences.astype(np.float32), show_progress=False)
@@ -164,14 +160,6 @@ def _item_factors(confidences: sparse.csr_matrix, start: np.ndarray | None, **se
         raise Diverged(f"ALS left infinite factors: {CURE}")
     _refuse_explosion(learner.item_factors, confidences, settings["regularization"])
     return learner.item_factors
-
-
-def _begun(start: np.ndarray, seed: int) -> np.ndarray:
-    """Where `implicit` begins: at the given factors, at small random ones where these are zero."""
-    begun = np.random.default_rng(seed).random(start.shape, dtype=np.float32) * 0.01
-    known = start.any(axis=1)
-    begun[known] = start[known]
-    return begun
 
 
 def _refuse_explosion(item_factors: np.ndarray, confidences: sparse.csr_matrix, regularization: float) -> None:
