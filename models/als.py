@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +15,11 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from models.errors import Diverged
+from models.least_squares import CURE, LeastSquares
+from models.vocabulary import Vocabulary, check_stamp, stamp
 
 LARGEST_CONFIDENCE = 1e6  # beyond it single precision stops learning, mostly in silence
-CURE = "raise regularization, or lower alpha or the largest weights"
-FOLD_IN_BYTES = 128 << 20  # what one batch of histories may take while users are folded in
+LOOSE = 100.0  # `implicit` solves by conjugate gradients: its factors may pass the bound of a solution, not by far
 
 
 @dataclass
@@ -41,14 +41,16 @@ class ALSModel:
 
     def fold_in(self, interactions: sparse.csr_matrix) -> np.ndarray:
         """Factors of users from their weights (U', I) alone, by exact solution of equation 4: (U', F) float32."""
-        confidences = _confidences(interactions, self.alpha)
-        if confidences.shape[1] != len(self.item_factors):
-            raise ValueError(f"interactions name {confidences.shape[1]} items, the model {len(self.item_factors)}")
-        users = np.zeros((confidences.shape[0], self.item_factors.shape[1]), dtype=np.float32)
-        with threadpool_limits(1, "blas"):  # many small systems: a thread pool only gets in the way
-            for rows, positions, c in _padded(confidences, self.item_factors.shape[1]):
-                users[rows] = _solve(*self._normal_equations(positions, c))
-        return users
+        if interactions.shape[1] != len(self.item_factors):
+            raise ValueError(f"interactions name {interactions.shape[1]} items, the model {len(self.item_factors)}")
+        return self._from_items.rows(_confidences(interactions, self.alpha))
+
+    def fold_in_items(self, interactions: sparse.csr_matrix) -> np.ndarray:
+        """Factors of items from the weights (U, I') of their users alone, likewise: (I', F) float32."""
+        if interactions.shape[0] != len(self.user_factors):
+            raise ValueError(f"interactions name {interactions.shape[0]} users, the model {len(self.user_factors)}")
+        confidences = _confidences(interactions, self.alpha).T.tocsr()
+        return LeastSquares(self.user_factors, self.regularization).rows(confidences)
 
     def explain(self, positions: np.ndarray, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """What each event of one user's history adds to the score of each target (section 5).
@@ -63,35 +65,34 @@ class ALSModel:
         if len(np.unique(positions)) < len(positions):
             raise ValueError("the history names an item twice: add up its weights before explaining")
         c = np.where(weights > 0, 1.0 + self.alpha * np.asarray(weights, dtype=np.float64), 0.0)
-        a, _ = self._normal_equations(np.asarray(positions)[None], c[None])
-        history, wanted = (self.item_factors[rows].astype(np.float64) for rows in (positions, targets))
-        return wanted @ np.linalg.solve(a[0], history.T) * c
+        return self._from_items.shares(np.asarray(positions), c, np.asarray(targets))
 
-    def _normal_equations(self, positions: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A = YᵀY + Yᵀ(C - I)Y + λI, (B, F, F), and b = YᵀCp, (B, F), of histories (B, H); c = 0 is padding."""
-        y = self.item_factors[positions].astype(np.float64)  # (B, H, F)
-        weighted = y * np.where(c > 0, c - 1.0, 0.0)[..., None]
-        return self._gram + weighted.transpose(0, 2, 1) @ y, (c[:, None, :] @ y)[:, 0]
+    def carried(self, before: Vocabulary, now: Vocabulary, interactions: sparse.csr_matrix) -> ALSModel:
+        """The same items at the positions of another vocabulary, zero where unknown, and the users (U, I) folded in."""
+        positions = now.positions(before.ids)
+        item_factors = np.zeros((len(now), self.item_factors.shape[1]), dtype=np.float32)
+        item_factors[positions[positions >= 0]] = self.item_factors[positions >= 0]
+        return _with_users(item_factors, self.regularization, self.alpha, interactions)
 
     @cached_property
-    def _gram(self) -> np.ndarray:
-        """YᵀY + λI, (F, F) float64: the part of the equations that all users share."""
-        y = self.item_factors.astype(np.float64)
-        return y.T @ y + self.regularization * np.eye(y.shape[1])
+    def _from_items(self) -> LeastSquares:
+        return LeastSquares(self.item_factors, self.regularization)
 
-    def save(self, folder: Path | str) -> None:
-        """Write factors as .npy and the numbers as JSON."""
+    def save(self, folder: Path | str, **vocabularies: Vocabulary) -> None:
+        """Write factors as .npy, the numbers as JSON, and the stamp of the `users` and `items` they belong to."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "user_factors.npy", self.user_factors)
         np.save(folder / "item_factors.npy", self.item_factors)
         settings = {"regularization": self.regularization, "alpha": self.alpha}
         (folder / "als.json").write_text(json.dumps(settings), encoding="utf-8")
+        stamp(folder, **vocabularies)
 
     @classmethod
-    def load(cls, folder: Path | str) -> ALSModel:
-        """Read what `save` wrote."""
+    def load(cls, folder: Path | str, **vocabularies: Vocabulary) -> ALSModel:
+        """Read what `save` wrote; raises ForeignVocabulary when it belongs to other `users` or `items` than these."""
         folder = Path(folder)
+        check_stamp(folder, **vocabularies)
         users, items = (np.load(folder / f"{name}_factors.npy", allow_pickle=False) for name in ("user", "item"))
         return cls(users, items, **json.loads((folder / "als.json").read_text(encoding="utf-8")))
 
@@ -115,7 +116,7 @@ def fit(
 
     Raises:
         ValueError: a weight is negative, not finite or too large, or regularization is not positive.
-        Diverged: the factors hold NaN or infinity.
+        Diverged: the factors hold NaN or infinity, or are longer than any solution can be.
     """
     if regularization <= 0:
         raise ValueError(f"regularization is {regularization}: it must be positive for every user to have one solution")
@@ -135,30 +136,39 @@ def fit(
             random_state=seed,
             num_threads=threads,
         )
-    model = ALSModel(np.empty((0, factors), dtype=np.float32), item_factors, regularization, alpha)
+    return _with_users(item_factors, regularization, alpha, interactions)
+
+
+def _with_users(
+    item_factors: np.ndarray, regularization: float, alpha: float, interactions: sparse.csr_matrix
+) -> ALSModel:
+    """A model of these items, every user of the weights (U, I) folded in."""
+    model = ALSModel(np.empty((0, item_factors.shape[1]), dtype=np.float32), item_factors, regularization, alpha)
     model.user_factors = model.fold_in(interactions)
     return model
 
 
 def _item_factors(confidences: sparse.csr_matrix, **settings: Any) -> np.ndarray:
     """The item factors (I, F) that `implicit` alternates to: finite, and exactly zero where nobody met the item."""
+    learner = AlternatingLeastSquares(**settings)
     with threadpool_limits(1, "blas"):  # `implicit` brings its own threads
-        learner = AlternatingLeastSquares(**settings)
         try:
             learner.fit(confidences.astype(np.float32), show_progress=False)
         except ModelFitError as error:
             raise Diverged(f"ALS left NaN factors: {CURE}") from error
     if not np.isfinite(learner.item_factors).all():
         raise Diverged(f"ALS left infinite factors: {CURE}")
+    _refuse_explosion(learner.item_factors, confidences, settings["regularization"])
     return learner.item_factors
 
 
-def _solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """x (B, F) of a x = b for B systems at once."""
-    try:
-        return np.linalg.solve(a, b[..., None])[..., 0]
-    except np.linalg.LinAlgError as error:
-        raise Diverged(f"a user's equations have no single solution: {CURE}") from error
+def _refuse_explosion(item_factors: np.ndarray, confidences: sparse.csr_matrix, regularization: float) -> None:
+    """At y = 0 an item's part of the loss (equation 3) is Σc, so that no least one has λ|y|² > Σc."""
+    squares = np.square(item_factors.astype(np.float64)).sum(axis=1)
+    limit = np.asarray(confidences.sum(axis=0)).ravel() / regularization
+    exploded = np.count_nonzero(squares > LOOSE * limit)
+    if exploded:
+        raise Diverged(f"ALS left {exploded} of {len(squares)} items with exploding norms: {CURE}")
 
 
 def _confidences(interactions: sparse.csr_matrix, alpha: float) -> sparse.csr_matrix:
@@ -171,18 +181,3 @@ def _confidences(interactions: sparse.csr_matrix, alpha: float) -> sparse.csr_ma
     confidences.eliminate_zeros()
     confidences.data = 1.0 + alpha * confidences.data
     return confidences
-
-
-def _padded(confidences: sparse.csr_matrix, factors: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Batches of users with histories of like length: rows (B,), positions (B, H), confidences (B, H) padded with 0."""
-    lengths = np.diff(confidences.indptr)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    while len(order):
-        longest = lengths[order[-1]]
-        count = max(FOLD_IN_BYTES // (16 * factors * (longest + factors)), 1)
-        rows, order = order[-count:], order[:-count]
-        slots = np.arange(longest)
-        filled = slots < lengths[rows][:, None]  # (B, H)
-        entries = np.where(filled, confidences.indptr[rows][:, None] + slots, 0)
-        yield rows, np.where(filled, confidences.indices[entries], 0), np.where(filled, confidences.data[entries], 0.0)

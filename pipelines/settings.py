@@ -165,6 +165,9 @@ class Als(Section):
     regularization: float = Field(20.0, gt=0, description="Weight of the squared norms in the ALS loss.")
     alpha: float = Field(1.0, gt=0, description="Confidence per unit of event weight.")
     epochs: int = Field(15, ge=1, description="Sweeps over users and items.")
+    serve_days: int = Field(
+        3, ge=0, description="Days for which an earlier night's factors may serve when training diverges; 0: never."
+    )
 
 
 class NeighbourModel(Section):

@@ -1,24 +1,84 @@
-"""Train ALS: once on the days before the held-out ones, to be measured, and once on all days, to be published."""
+"""Train ALS: once on the days before the held-out ones, to be measured, and once on all days, to be published.
 
+When training diverges, the factors of an earlier night serve for some days; `model.json` says which day they know.
+"""
+
+import datetime as dt
+import json
+import logging
 from pathlib import Path
 
 from models import als
+from models.als import ALSModel
+from models.errors import Diverged
+from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
-from pipelines.run import Run, stage
+from pipelines.run import Run, stage, write_json
+
+LOG = logging.getLogger("nightshelf")
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    marts, settings = Marts(run), run.settings
-    for part, until in marts.cuts.items():
-        model = als.fit(
-            marts.interactions(until),
-            factors=settings.als.factors,
-            regularization=settings.als.regularization,
-            alpha=settings.als.alpha,
-            epochs=settings.als.epochs,
-            seed=settings.seed,
-            threads=settings.machine.threads,
-            teachers=marts.people(until),
+    marts = Marts(run)
+    try:
+        models, cuts, because = {part: _train(run, marts, until) for part, until in marts.cuts.items()}, marts.cuts, {}
+    except Diverged as error:
+        models, cuts = _serve_again(run, marts, error)
+        because = {"fallback_because": str(error)}
+    for part, model in models.items():
+        model.save(folder / part, users=marts.users, items=marts.items)
+    marts.items.save(folder / "items.json")
+    write_json(folder / "model.json", {"trained_on": cuts["final"], "cuts": cuts, **because})
+
+
+def _train(run: Run, marts: Marts, until: dt.date) -> ALSModel:
+    settings = run.settings
+    return als.fit(
+        marts.interactions(until),
+        factors=settings.als.factors,
+        regularization=settings.als.regularization,
+        alpha=settings.als.alpha,
+        epochs=settings.als.epochs,
+        seed=settings.seed,
+        threads=settings.machine.threads,
+        teachers=marts.people(until),
+    )
+
+
+def _serve_again(run: Run, marts: Marts, error: Diverged) -> tuple[dict[str, ALSModel], dict[str, dt.date]]:
+    """The last good models, tonight's users folded in, and the last day that each knows; raises the error without.
+
+    Each part takes what knows most of the days up to its own cut, and nothing after it.
+    """
+    earlier = _last_good(run)
+    known = _cuts(earlier) if earlier else {}
+    chosen = {
+        part: max((p for p, cut in known.items() if cut <= until), key=lambda p: known[p], default=None)
+        for part, until in marts.cuts.items()
+    }
+    if earlier is None or None in chosen.values():
+        raise error
+    LOG.warning("%s train_als: %s. The factors of %s serve tonight.", run.run_id, error, known["final"])
+    before = Vocabulary.load(earlier / "items.json")
+    models = {
+        part: ALSModel.load(earlier / str(chosen[part]), items=before).carried(
+            before, marts.items, marts.interactions(until)
         )
-        model.save(folder / part)
+        for part, until in marts.cuts.items()
+    }
+    return models, {part: known[str(one)] for part, one in chosen.items()}
+
+
+def _last_good(run: Run) -> Path | None:
+    """The folder of the newest earlier run of the label whose factors are at most `als.serve_days` old."""
+    oldest = run.day - dt.timedelta(days=run.settings.als.serve_days)
+    days = (run.day - dt.timedelta(days=age) for age in range(1, run.settings.als.serve_days + 1))
+    folders = (run.home / "runs" / f"{day}.{run.label}" / "train_als" for day in days)
+    return next((one for one in folders if (one / "model.json").exists() and _cuts(one)["final"] >= oldest), None)
+
+
+def _cuts(folder: Path) -> dict[str, dt.date]:
+    """The last day that each part of a finished training knows."""
+    told = json.loads((folder / "model.json").read_text())["cuts"]
+    return {part: dt.date.fromisoformat(day) for part, day in told.items()}

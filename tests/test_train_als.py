@@ -1,0 +1,95 @@
+"""When training diverges, an earlier night's factors serve for some days, and the folder says so."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.als import ALSModel
+from models.errors import Diverged
+from pipelines import train_als
+from pipelines.errors import NotTrained
+from pipelines.marts import Marts
+from pipelines.run import Run
+from tests.lake import built, lay
+
+FIRST = dt.date(2026, 3, 1)
+SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
+
+
+def purchase(user: int, item: int, day: dt.date) -> dict[str, object]:
+    name = f"u{user}-i{item}-{day}"
+    return {"event_id": name, "user_id": f"u{user}", "event_type": "purchase", "item_id": f"i{item}", "quantity": 1} | {
+        "occurred_at": f"{day} 10:00:00"
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A night of 1 March is trained; on 2 March item i0 arrives, before all others in the alphabet."""
+    days = [FIRST - dt.timedelta(days=age) for age in (12, 9, 6, 2)]
+    lay(tmp_path, "items", "2026-02-01", [{"item_id": f"i{n}", "title": f"thing {n}"} for n in range(1, 6)])
+    bought = [purchase(user, 1 + (user + k) % 5, day) for user in range(6) for k, day in enumerate(days)]
+    lay(tmp_path, "events", "2026-03-01", bought)
+    train_als.run(built(tmp_path, FIRST, **SMALL))
+    lay(tmp_path, "items", "2026-03-02", [{"item_id": "i0", "title": "thing 0"}])
+    lay(tmp_path, "events", "2026-03-02", [purchase(9, 1, FIRST + dt.timedelta(days=1))])
+    return tmp_path
+
+
+@pytest.fixture
+def _diverging(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*args: object, **settings: object) -> None:
+        raise Diverged("ALS left NaN factors")
+
+    monkeypatch.setattr("models.als.fit", diverge)
+
+
+def later(home: Path, days: int) -> Run:
+    return built(home, FIRST + dt.timedelta(days=days), **SMALL)
+
+
+def told(run: Run) -> dict[str, object]:
+    return json.loads(run.of("train_als", "model.json").read_text())
+
+
+def test_a_normal_night_says_what_its_models_know(home):
+    """Without trouble each part knows all days up to its cut, and no reason stands there."""
+    run = later(home, 1)
+    train_als.run(run)
+    assert told(run) == {"trained_on": "2026-03-02", "cuts": {p: str(day) for p, day in Marts(run).cuts.items()}}
+
+
+@pytest.mark.usefixtures("_diverging")
+def test_the_last_good_model_serves(home):
+    """Items keep the factors of the night before at their new places, and who came since is folded in."""
+    run = later(home, 1)
+    train_als.run(run)
+    marts, before = Marts(run), home / "runs" / "2026-03-01.nightly" / "train_als"
+    model = ALSModel.load(run.of("train_als", "final"), users=marts.users, items=marts.items)
+    assert told(run)["trained_on"] == "2026-03-01"
+    assert told(run)["fallback_because"] == "ALS left NaN factors"
+    assert not model.item_factors[0].any()
+    np.testing.assert_array_equal(model.item_factors[1:], np.load(before / "final" / "item_factors.npy"))
+    assert model.user_factors[marts.users.positions(["u9"])[0]].any()
+
+
+@pytest.mark.usefixtures("_diverging")
+def test_no_part_knows_a_day_after_its_cut(home):
+    """What is measured on held-out days does not come from a model that saw them."""
+    run = later(home, 1)
+    train_als.run(run)
+    cuts = {part: dt.date.fromisoformat(day) for part, day in told(run)["cuts"].items()}
+    assert set(cuts) == set(Marts(run).cuts)
+    assert all(cuts[part] <= until for part, until in Marts(run).cuts.items())
+
+
+@pytest.mark.usefixtures("_diverging")
+def test_age_counts_from_the_day_that_the_factors_know(home):
+    """A night that was served does not make its factors younger: after `als.serve_days` the stage stops."""
+    train_als.run(later(home, 1))
+    train_als.run(later(home, 2))
+    with pytest.raises(NotTrained, match="train_als: ALS left NaN factors"):
+        train_als.run(later(home, 3))
