@@ -111,7 +111,7 @@ class Sources:
         """The sources as trained on `part` of the run's cuts."""
         until, settings = run.cuts[part], run.settings
         memory = settings.fuse.memory_mb << 20
-        als = ALSModel.load(run.of("train_als", part))
+        als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
         vectors = np.load(profile / "item_vectors.npy")
         sequence = [np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")]
