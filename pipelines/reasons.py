@@ -37,9 +37,11 @@ LIKE_HABIT = ("als", "neighbours", "sequence")
 def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     """`shelves` (user, item, `<part>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
     parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy(dtype=float)
-    source = loudest(parts)
     items = shelves["item"].to_numpy()
     is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
+    # The habit of who never bought the item is the user's rhythm: it moves the score and is no reason.
+    parts[:, SOURCES.index("habit")] = np.where(is_bought, parts[:, SOURCES.index("habit")], -np.inf)
+    source = loudest(parts)
     # What other people's histories say of an item that the user bought is what the purchase itself says.
     source[is_bought & np.isin(source, LIKE_HABIT)] = "habit"
     interactions = marts.interactions(run.day)
