@@ -60,7 +60,7 @@ def broken(run: Run, name: str, conditions: Sequence[str], folder: Path | None =
     key = ", ".join(f'"{column}"' for column in contracts.tables(SERVING)[name].key)
     source = relation(run, name, folder)
     told = ", ".join(f"({condition}) as c{n}" for n, condition in enumerate(conditions))
-    counts = ", ".join(f"count_if(c{n})" for n in range(len(conditions)))
+    counts = ", ".join(f"count(*) filter (where c{n})" for n in range(len(conditions)))
     query = f"""
         with judged as (select {told} from {source}),
         doubles as (select count(*) as n from {source} group by {key} having n > 1)

@@ -1,4 +1,5 @@
-{# What the night knew of a user and an item: the ledger's entries known by the run's day, each weight as ALS reads it. #}
+{# What the night knew of a user and an item: the ledger's entries known by the run's day, each weight as ALS reads it. Sums
+   are taken in order, so that equal nights have equal bits. #}
 with entries as (
     select interactions.*
     from {{ ref("interactions") }} as interactions
@@ -18,7 +19,7 @@ daily as (
         user_id,
         item_id,
         event_date,
-        sum(weight) * pow(0.5, (cast('{{ var("day") }}' as date) - event_date) / {{ var("weight_half_life_days") }}) as weight,
+        sum(weight order by known_date) * pow(0.5, (cast('{{ var("day") }}' as date) - event_date) / {{ var("weight_half_life_days") }}) as weight,
         sum(count_views) as count_views,
         sum(count_carts) as count_carts,
         sum(count_purchases) as count_purchases
@@ -36,7 +37,7 @@ history as (
         cast(sum(count_views) as bigint) as count_views,
         cast(sum(count_carts) as bigint) as count_carts,
         cast(sum(count_purchases) as bigint) as count_purchases,
-        cast(sum(weight) as double) as weight
+        cast(sum(weight order by event_date) as double) as weight
     from daily
     group by user_id, item_id
 ),
