@@ -29,7 +29,11 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
         _at_least("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
         _at_least("overlap_with_current", _overlap(shelves, before.get("user_recommendations")), gates.min_overlap),
         _at_least("coverage", _coverage(shelves, frames["items"]), gates.min_coverage),
-        _at_most("popularity_share", _popularity_share(shelves, frames["popular_items"]), gates.max_popularity_share),
+        _at_most(
+            "popularity_share",
+            _popularity_share(shelves, frames["popular_items"], frames["items"]),
+            gates.max_popularity_share,
+        ),
         _at_most("likeness_within_shelves", _likeness(run, marts, shelves), gates.max_likeness),
     ]
     figures = frames["metrics"].set_index("metric")
@@ -103,8 +107,13 @@ def _coverage(shelves: pd.DataFrame, items: pd.DataFrame) -> float | None:
     return shelves["item_id"].nunique() / possible if possible else None
 
 
-def _popularity_share(shelves: pd.DataFrame, popular: pd.DataFrame) -> float | None:
-    """Share of the rows, but for those that filled up, that show one of the shop's most popular items."""
+def _popularity_share(shelves: pd.DataFrame, popular: pd.DataFrame, items: pd.DataFrame) -> float | None:
+    """Share of the rows, but for those that filled up, that show one of the shop's most popular items.
+
+    Where these are more than a fifth of what can be bought, nothing is amiss when they fill the shelves.
+    """
+    if items["is_available"].sum() < 5 * COUNT_POPULAR:
+        return None
     own = shelves[shelves["fallback"].isna()]
     first = popular[(popular["segment"] == "all") & (popular["rank"] <= COUNT_POPULAR)]
     return float(own["item_id"].isin(set(first["item_id"])).mean()) if len(own) else None

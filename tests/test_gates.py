@@ -29,7 +29,9 @@ def test_popularity_share_counts_own_rows_only():
     told = shelves("ab", "cd")
     told.loc[3, "fallback"] = "shop_popularity"
     popular = pd.DataFrame({"segment": "all", "rank": [1, 2], "item_id": ["a", "d"]})
-    assert gates._popularity_share(told, popular) == pytest.approx(1 / 3)
+    items = pd.DataFrame({"is_available": [True] * 100})
+    assert gates._popularity_share(told, popular, items) == pytest.approx(1 / 3)
+    assert gates._popularity_share(told, popular, items[:99]) is None
 
 
 def test_likeness_is_the_mean_cosine_of_two_items_of_a_shelf(tmp_path):
