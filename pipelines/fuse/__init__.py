@@ -1,22 +1,24 @@
 """Fuse: every source proposes items, and the ranking that held on the held-out days puts them in order."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.candidates import Candidates
 from pipelines.fuse import proof
 from pipelines.fuse.features import Moment
 from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn
-from pipelines.fuse.slate import PLACEMENTS, Slate, lessons, slate
+from pipelines.fuse.slate import Slate, lessons, slate
 from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
 LOG = logging.getLogger("nightshelf")
+SERVES = {"for_you": ("for_you", "buy_again"), "discover": ("discover",)}  # what each learned ranking puts in order
 
 
 @stage
@@ -35,48 +37,46 @@ def run(run: Run, folder: Path) -> None:
     _write_candidates(run, marts, rankings, folder)
 
 
-def _write_candidates(run: Run, marts: Marts, rankings: dict[str, Ranking], folder: Path) -> None:
+def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], folder: Path) -> None:
     columns = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
     schema = pa.schema(columns + [(f"{part}_score", pa.float64()) for part in PARTS])
-    moment, is_available = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
+    moment, may_stand = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
     users, depth, length = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length
     with pq.ParquetWriter(folder / "candidates.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(users), USERS_PER_BLOCK):
             whole = slate(moment, users[start : start + USERS_PER_BLOCK])
-            for placement in PLACEMENTS:
-                shown = ranked(whole, placement, rankings, depth, lambda items: is_available[items], length)
+            for learned, ranking in rankings.items():
+                placed = whole.only(whole.eligible(learned))
+                shown = ranked(placed, ranking, SERVES[learned], depth, may_stand, length)
                 writer.write_table(pa.table(dict(zip(schema.names, shown, strict=True)), schema=schema))
 
 
 def ranked(
-    whole: Slate,
-    placement: str,
-    rankings: Mapping[str, Ranking],
-    depth: int,
-    may_stand: Callable[[np.ndarray], np.ndarray],
-    length: int,
+    placed: Slate, ranking: Ranking, placements: Sequence[str], depth: int, may_stand: np.ndarray, length: int
 ) -> list[np.ndarray]:
-    """The best `depth` rows per user of a placement, best first, ties by item, as columns of candidates.parquet.
+    """The best `depth` rows per user of each placement, best first, ties by item, as columns of candidates.parquet.
 
-    Parts of scores are told for the first `length` rows that may stand on a shelf, and NaN elsewhere: to take trees
-    apart costs more than all else that is done with a candidate.
+    Parts of scores are told for the rows that reach a shelf, the first `length` whose items (I,) may stand there, and
+    are NaN elsewhere: to take trees apart costs more than all else that is done with a candidate.
     """
-    kept = whole.eligible(placement)
-    if placement in rankings:
-        placed, ranking = whole.only(kept), rankings[placement]
-        score, rows = ranking.score(placed), np.arange(kept.sum())
-    else:  # buy_again: for_you's order, of what was bought
-        placed, ranking = whole, rankings["for_you"]
-        score, rows = ranking.score(whole)[kept], np.flatnonzero(kept)
-    found = whole.found.only(kept)
-    ranks = found.ranks(score)
+    found, score = placed.found, ranking.score(placed)
+    best = [_best(found, score, placed.eligible(placement), depth) for placement in placements]
+    told = [_first(found.row_owners[rows], may_stand[found.items[rows]], length) for rows in best]
+    rows, is_told = np.concatenate(best), np.concatenate(told)
+    apart, place = np.unique(rows[is_told], return_inverse=True)
+    parts = np.full((len(rows), len(PARTS)), np.nan)
+    parts[is_told] = ranking.parts(placed, apart)[place]
+    names = np.repeat(np.array(placements, dtype=object), [len(one) for one in best])
+    return [names, found.row_owners[rows].astype(np.int32), found.items[rows].astype(np.int32), score[rows], *parts.T]
+
+
+def _best(found: Candidates, score: np.ndarray, kept: np.ndarray, depth: int) -> np.ndarray:
+    """Rows of each owner's best `depth` of those kept, (R,) bool, owner by owner and best first."""
+    rows = np.flatnonzero(kept)
+    few = found.only(kept)
+    ranks = few.ranks(score[kept])
     top = np.flatnonzero(ranks <= depth)
-    top = top[np.lexsort((ranks[top], found.rows[top]))]
-    owners, items = found.row_owners[top], found.items[top]
-    is_told = _first(owners, may_stand(items), length)
-    parts = np.full((len(top), len(PARTS)), np.nan)
-    parts[is_told] = ranking.parts(placed, rows[top[is_told]])
-    return [np.full(len(top), placement), owners.astype(np.int32), items.astype(np.int32), score[top], *parts.T]
+    return rows[top[np.lexsort((ranks[top], few.rows[top]))]]
 
 
 def _first(owners: np.ndarray, chosen: np.ndarray, length: int) -> np.ndarray:
