@@ -1,5 +1,7 @@
 """Shelve: build each user's finished lists from the ranked candidates, full length, with a reason on every row."""
 
+import datetime as dt
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +118,7 @@ def _missing(placement: str, user: int, have: int, length: int, taken: set, list
 def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     """Positions become ids again."""
     evidence = shelves["evidence"].to_numpy()
+    trained = json.loads(run.of("train_als", "model.json").read_text())
     return pd.DataFrame(
         {
             "placement": shelves["placement"].astype(str),
@@ -127,6 +130,7 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             "reason": shelves["reason"],
             "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
             "fallback": shelves["fallback"],
+            "trained_on": dt.date.fromisoformat(trained["trained_on"]),
             "run_id": run.run_id,
         }
     )
