@@ -112,6 +112,26 @@ for _stage in whole_night.STAGES:
     app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
 
 
+@app.command(rich_help_panel="The night")
+def tune(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long to search.")] = 10.0,
+    run_id: Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was built.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print what was found, and write nothing.")] = False,
+) -> None:
+    """Search ALS settings on earlier days; what is better beyond chance goes into `nightshelf.toml`."""
+    from pipelines import tune as tuning
+
+    run = Run.load(run_id) if run_id else Run.newest(home(), "build")
+    found = tuning.tune(run, minutes)
+    CONSOLE.print(tuning.table(found))
+    if not found.is_better:
+        _print("Nothing is written:", "what was found is not better beyond chance on days outside the search.")
+    elif dry_run:
+        _print("Nothing is written:", "a dry run.")
+    else:
+        _print("Written into", f"{tuning.write(found.found, run.home)}. The next night reads it.")
+
+
 @app.command(rich_help_panel="Input")
 def generate(
     users: Annotated[int, typer.Option(min=100, help="Users.")] = 2000,

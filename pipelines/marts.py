@@ -74,10 +74,10 @@ class Marts:
         arrived = pd.to_datetime(self.catalogue["first_arrival_date"])
         return np.maximum((pd.Timestamp(until) - arrived).dt.days.to_numpy(), 0)
 
-    def interactions(self, until: dt.date) -> sparse.csr_matrix:
-        """(U, I) event weights, halved every `weights.half_life_days`."""
+    def interactions(self, until: dt.date, half_life_days: float | None = None) -> sparse.csr_matrix:
+        """(U, I) event weights, halved every `half_life_days`, by default `weights.half_life_days`."""
         rows = self._acts(until)
-        rows["weight"] *= _decay(rows["event_date"], until, self.settings.weights.half_life_days)
+        rows["weight"] *= _decay(rows["event_date"], until, half_life_days or self.settings.weights.half_life_days)
         return self._matrix(rows, "weight")
 
     def tastes(self, until: dt.date) -> sparse.csr_matrix:

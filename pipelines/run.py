@@ -262,8 +262,13 @@ def package_versions() -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

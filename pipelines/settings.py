@@ -299,11 +299,16 @@ def names() -> dict[str, tuple[Any, str]]:
     return {name: (field.get_default(), field.description or "") for name, field in _leaves(Settings, "")}
 
 
-def _from_file(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def file(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the shop's settings stand: `NIGHTSHELF_CONFIG`, else `nightshelf.toml` in its home."""
     told = environment.get("NIGHTSHELF_CONFIG")
-    path = Path(told) if told else home / "nightshelf.toml"
+    return Path(told) if told else home / "nightshelf.toml"
+
+
+def _from_file(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    path = file(home, environment)
     if not path.exists():
-        if told:
+        if environment.get("NIGHTSHELF_CONFIG"):
             raise BadSetting(f"NIGHTSHELF_CONFIG names {path}, which does not exist. Correct the path or unset it.")
         return {}
     try:
