@@ -22,7 +22,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
 LOG = logging.getLogger("nightshelf")
-CONTINUED = 0.5  # share of the steps that the published weights take on top of the measured ones
+CONTINUED = 0.25  # share of the steps that a later training takes on top of the one before
+SEQUENCE_CONTINUED = 0.5  # and of the passes over the histories
 ENCODING_BATCH = 512
 TESTED_EVERY = 10  # one person in so many is kept apart, with the last day of the history, to choose a network
 
@@ -84,7 +85,7 @@ def _train_sequence(
     run: Run, item_vectors: np.ndarray, histories: Histories, start: SequenceModel | None
 ) -> SequenceModel:
     settings = run.settings.profile
-    epochs = settings.sequence_epochs if start is None else max(int(settings.sequence_epochs * CONTINUED), 1)
+    epochs = settings.sequence_epochs if start is None else max(int(settings.sequence_epochs * SEQUENCE_CONTINUED), 1)
     return train_sequence(
         item_vectors,
         histories,

@@ -14,6 +14,7 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 
 MEASURED_AT = (10, 20)
+ABLATED_USERS = 1000  # of each window; a ranking is taught anew for every part
 COUNTRIES = 5  # the most frequent ones have figures of their own
 PLAIN = {"for_you": "habit", "discover": "popularity"}  # one line of SQL that every learned ranking must hold against
 Learn = Callable[[Sequence[Lesson]], Mapping[str, Ranking]]
@@ -56,7 +57,7 @@ def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str
         judged["fused"] = judged[chosen[placement]]
         records += figures(placement, judged, slices(run, marts, last), run.settings.seed)
     if run.settings.fuse.ablation:
-        records += ablation(run, learns, earlier, last, chosen, scores)
+        records += ablation(run, learns, told, chosen)
     return chosen, records
 
 
@@ -146,28 +147,30 @@ def figures(
     return records
 
 
-def ablation(
-    run: Run,
-    learns: Mapping[str, Learn],
-    earlier: Sequence[Lesson],
-    last: Lesson,
-    chosen: Mapping[str, str],
-    scores: Mapping[str, Mapping[str, np.ndarray]],
-) -> list[dict]:
-    """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source."""
+def ablation(run: Run, learns: Mapping[str, Learn], told: Sequence[Lesson], chosen: Mapping[str, str]) -> list[dict]:
+    """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source.
+
+    Every ranking, the whole one too, is taught and judged on the same sample of users.
+    """
+    *earlier, last = (lesson.of(_every(lesson, ABLATED_USERS)) for lesson in told)
     proposals, records = run.settings.fuse.candidates, []
+    names = sorted(set(chosen.values()))
+    whole = {name: foretold(learns[name], earlier, last) for name in names}
     for part in PARTS:
         less, blind = [one.without(part, proposals) for one in earlier], last.without(part, proposals)
-        told = {name: foretold(learns[name], less, blind) for name in sorted(set(chosen.values()))}
+        without = {name: foretold(learns[name], less, blind) for name in names}
         for placement, name in chosen.items():
-            if placement not in told[name]:
-                continue
-            with_it = _judged(last.placed(placement), scores[name][placement])
-            without = _judged(blind.placed(placement), told[name][placement])
-            records += _record(
-                f"{placement}/loss_without_{part}/ndcg_at_10", with_it.ndcg - without.ndcg, run.settings.seed
-            )
+            if placement in whole[name] and placement in without[name]:
+                with_it = _judged(last.placed(placement), whole[name][placement])
+                loss = with_it.ndcg - _judged(blind.placed(placement), without[name][placement]).ndcg
+                records += _record(f"{placement}/loss_without_{part}/ndcg_at_10", loss, run.settings.seed)
     return records
+
+
+def _every(lesson: Lesson, most: int) -> np.ndarray:
+    """Places of every n-th user, so that there are at most so many."""
+    count = len(lesson.slate.found.owners)
+    return np.arange(0, count, -(-count // most) or 1)
 
 
 def _judged(told: Lesson, score: np.ndarray) -> Judged:
