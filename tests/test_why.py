@@ -50,7 +50,7 @@ def candidates(placement: str, *items: str, user: str = "anna") -> list[dict[str
 
 def stands(placement: str, rank: int, item: str, score: float, user: str = "anna", **changes: object) -> dict:
     row = {"placement": placement, "user_id": user, "rank": rank, "item_id": item, "score": score, **PARTS}
-    return row | {"reason": "goes_with", "run_id": RUN["run_id"]} | changes
+    return row | {"reason": "goes_with", "trained_on": "2026-03-01", "run_id": RUN["run_id"]} | changes
 
 
 TABLES: dict[str, list[dict[str, object]]] = {
