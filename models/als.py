@@ -150,8 +150,8 @@ def _with_users(
 
 def _item_factors(confidences: sparse.csr_matrix, **settings: Any) -> np.ndarray:
     """The item factors (I, F) that `implicit` alternates to: finite, and exactly zero where nobody met the item."""
-    learner = AlternatingLeastSquares(**settings)
     with threadpool_limits(1, "blas"):  # `implicit` brings its own threads
+        learner = AlternatingLeastSquares(**settings)
         try:
             learner.fit(confidences.astype(np.float32), show_progress=False)
         except ModelFitError as error:

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,9 @@ RANGES = {  # wide enough for repeated purchases in a small shop and single ones
     "als.alpha": (0.05, 100.0),
     "als.regularization": (0.5, 300.0),
 }
-FACTORS = (32, 64, 128, 256)
+FACTORS = (32, 64, 128, 256, 512, 768)
+NARROW = 0.5  # of the budget goes to the present number of factors
+WORTH = 1.01  # what more factors must gain at least: every night pays for them
 Values = dict[str, float | int]
 Judge = Callable[[Values], np.ndarray]  # NDCG per user under some values
 
@@ -98,23 +102,72 @@ def judge_of(run: Run, marts: Marts, cut: dt.date, until: dt.date) -> Judge:
 
 
 def search(judge: Judge, present: Values, seconds: float, seed: int, trials: int | None = None) -> tuple[Values, int]:
-    """The values with the largest mean, and how many were tried, by a tree-structured Parzen estimator (Bergstra et
-    al., 2011) that begins with the present ones. What diverges is worth nothing."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.enqueue_trial({name: _within(name, value) for name, value in present.items()})
+    """The values with the largest mean, and how many were tried within the seconds.
 
-    def objective(trial: optuna.Trial) -> float:
-        values: Values = {name: trial.suggest_float(name, *RANGES[name], log=True) for name in RANGES}
-        values["als.factors"] = trial.suggest_categorical("als.factors", FACTORS)
+    What `present` names of RANGES is varied from there on. Factors cost most, so that they are raised last, and only
+    while that pays; never lowered, for a strong regularisation does what fewer would.
+    """
+    attempts, factors = Attempts(judge, present, seconds, seed, trials), int(present["als.factors"])
+    attempts.perform(present, factors)
+    while attempts.spent < NARROW and attempts.affords(factors):
+        attempts.perform(None, factors)
+    for wider in (one for one in FACTORS if one > factors):
+        before, values = attempts.best
+        if not attempts.affords(wider) or attempts.perform(values, wider) < WORTH * before:
+            break
+        factors = wider
+    while attempts.affords(factors):
+        attempts.perform(None, factors)
+    return attempts.best[1], len(attempts.tried)
+
+
+class Attempts:
+    """What was tried so far, and whether the budget holds one more."""
+
+    def __init__(self, judge: Judge, present: Values, seconds: float, seed: int, trials: int | None):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.judge, self.seconds, self.trials = judge, seconds, trials or math.inf
+        self.names = [name for name in RANGES if name in present]
+        self.study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self.tried: list[tuple[float, Values]] = []
+        self.took: dict[int, float] = {}  # seconds of the slowest trial by factors
+        self.begun = time.monotonic()
+
+    @property
+    def best(self) -> tuple[float, Values]:
+        return max(self.tried, key=lambda one: one[0])
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget, 1 when nothing is left."""
+        return max((time.monotonic() - self.begun) / self.seconds, len(self.tried) / self.trials)
+
+    def affords(self, factors: int) -> bool:
+        """Whether one more trial ends in time: the work on a row grows at most with the square of its factors."""
+        narrower = max(one for one in self.took if one <= factors)
+        expected = self.took[narrower] * (factors / narrower) ** 2
+        return self.spent + expected / self.seconds < 1 and len(self.tried) < self.trials
+
+    def perform(self, values: Values | None, factors: int) -> float:
+        """Try these values, else what a tree-structured Parzen estimator (Bergstra et al., 2011) proposes."""
+        if values:
+            self.study.enqueue_trial({name: _within(name, values[name]) for name in self.names})
+        begun, trial = time.monotonic(), self.study.ask()
+        chosen: Values = {name: _rounded(trial.suggest_float(name, *RANGES[name], log=True)) for name in self.names}
+        chosen["als.factors"] = factors
+        score = self._score(chosen)
+        self.study.tell(trial, score)
+        self.tried.append((score, chosen))
+        self.took[factors] = max(self.took.get(factors, 0.0), time.monotonic() - begun)
+        return score
+
+    def _score(self, values: Values) -> float:
+        """What diverges is worth nothing."""
         try:
-            return float(np.mean(judge(values)))
+            return float(np.mean(self.judge(values)))
         except (Diverged, ValueError) as error:
             LOG.info("%s: %s", values, error)
             return 0.0
-
-    study.optimize(objective, n_trials=trials, timeout=seconds)
-    return {name: _rounded(value) for name, value in study.best_params.items()}, len(study.trials)
 
 
 def table(tuned: Tuned) -> Table:
@@ -144,14 +197,12 @@ def _value(told: settings.Settings, name: str) -> float | int:
     return getattr(getattr(told, section), key)
 
 
-def _within(name: str, value: float | int) -> float | int:
+def _within(name: str, value: float) -> float:
     """The nearest value that the search may try."""
-    if name == "als.factors":
-        return min(FACTORS, key=lambda one: abs(one - value))
     low, high = RANGES[name]
     return min(max(value, low), high)
 
 
-def _rounded(value: float | int) -> float | int:
+def _rounded(value: float) -> float:
     """Three significant digits: nobody can measure more."""
-    return value if isinstance(value, int) else float(f"{value:.3g}")
+    return float(f"{value:.3g}")

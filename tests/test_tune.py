@@ -37,7 +37,42 @@ def test_the_present_settings_are_the_first_trial():
         return np.ones(3)
 
     tune.search(note, PRESENT | {"als.factors": 100, "als.alpha": 0.001}, seconds=60, seed=1, trials=1)
-    assert tried == [PRESENT | {"als.factors": 128, "als.alpha": 0.05}]
+    assert tried == [PRESENT | {"als.factors": 100, "als.alpha": 0.05}]
+
+
+def test_only_what_is_named_is_searched():
+    """Where events have no age there is no half-life to find."""
+    present: Values = {"als.alpha": 1.0, "als.regularization": 20.0, "als.factors": 64}
+    found, _ = tune.search(judge, present, seconds=60, seed=1, trials=12)
+    assert set(found) == set(present)
+
+
+def test_factors_are_raised_last_and_while_that_pays():
+    """Half of the trials keep the present factors; the step to 256 gains nothing here, so that 128 are kept."""
+    tried = []
+
+    def note(values: Values) -> np.ndarray:
+        tried.append(values["als.factors"])
+        return np.full(3, 0.5 if values["als.factors"] < 128 else 0.6)
+
+    found, _ = tune.search(note, PRESENT, seconds=60, seed=1, trials=20)
+    assert tried == [64] * 10 + [128, 256] + [128] * 8
+    assert found["als.factors"] == 128
+
+
+def test_the_search_ends_in_its_budget(monkeypatch: pytest.MonkeyPatch):
+    """No trial begins that would end too late; twice the factors are taken to cost four times the seconds."""
+    clock, tried = [0.0], []
+    monkeypatch.setattr("pipelines.tune.time.monotonic", lambda: clock[0])
+
+    def slow(values: Values) -> np.ndarray:
+        tried.append(values["als.factors"])
+        clock[0] += values["als.factors"] ** 2 / 400
+        return np.full(3, float(values["als.factors"]))
+
+    tune.search(slow, PRESENT, seconds=100, seed=1)
+    assert tried == [64] * 5 + [128]
+    assert clock[0] < 100
 
 
 def test_what_cannot_be_trained_is_worth_nothing():
