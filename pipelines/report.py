@@ -42,6 +42,7 @@ def _content(told: Run) -> dict[str, object]:
         "stages": [(name, done.get(name)) for name in night.STAGES],
         "release": _json(told, "publish", "release.json") or {},
         "current": warehouse.current(told.home),
+        "trained": _json(told, "train_als", "model.json") or {},
         "failed": failed,
         "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),
         "count_checks": len(checks),

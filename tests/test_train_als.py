@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from models.als import ALSModel
 from models.errors import Diverged
-from pipelines import train_als
+from pipelines import report, shelve, train_als
 from pipelines.errors import NotTrained
 from pipelines.marts import Marts
 from pipelines.run import Run
@@ -74,6 +75,28 @@ def test_the_last_good_model_serves(home):
     assert not model.item_factors[0].any()
     np.testing.assert_array_equal(model.item_factors[1:], np.load(before / "final" / "item_factors.npy"))
     assert model.user_factors[marts.users.positions(["u9"])[0]].any()
+
+
+@pytest.mark.usefixtures("_diverging")
+def test_each_row_and_the_page_say_what_serves(home):
+    """A published row names the day that its factors know, not the run's, and the report why."""
+    run = later(home, 1)
+    train_als.run(run)
+    row = {"placement": "for_you", "user": 0, "item": 1, "rank": 1, "score": 1.0, "evidence": -1, "fallback": None}
+    rows = pd.DataFrame([row | {"reason": "people_like_you"} | dict.fromkeys(shelve.SCORES, 0.0)])
+    assert shelve.named(run, Marts(run), rows)["trained_on"].tolist() == [FIRST]
+    report.run(run)
+    page = run.of("report", "report.html").read_text()
+    assert "it knows the days up to 2026-03-01" in page
+    assert "ALS left NaN factors." in page
+
+
+def test_the_page_of_a_normal_night_says_nothing_of_it(home):
+    """Only what is out of the ordinary stands there."""
+    run = later(home, 1)
+    train_als.run(run)
+    report.run(run)
+    assert "collaborative filtering serves" not in run.of("report", "report.html").read_text()
 
 
 @pytest.mark.usefixtures("_diverging")
