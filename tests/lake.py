@@ -45,6 +45,7 @@ def built(home: Path, day: dt.date = DAY, **changes: object) -> Run:
     }
     (run.folder / "clean").mkdir(parents=True)
     write_json(run.folder / "clean" / "partitions.json", partitions)
-    write_json(run.folder / "clean" / "stage.json", {"fingerprint": run.fingerprint})
+    cost = dict.fromkeys(("wall_seconds", "cpu_seconds", "peak_memory_mb"), 0.0)
+    write_json(run.folder / "clean" / "stage.json", {"stage": "clean", "fingerprint": run.fingerprint} | cost)
     build.run(run)
     return run

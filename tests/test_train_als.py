@@ -18,6 +18,12 @@ from tests.lake import built, lay
 
 FIRST = dt.date(2026, 3, 1)
 SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
+SHELF = pd.DataFrame(
+    [
+        {"placement": "for_you", "user": 0, "rank": 1, "item": 1, "score": 1.0, **dict.fromkeys(shelve.SCORES, 0.0)}
+        | {"reason": "people_like_you", "evidence": -1, "fallback": None}
+    ]
+)
 
 
 def purchase(user: int, item: int, day: dt.date) -> dict[str, object]:
@@ -56,16 +62,23 @@ def told(run: Run) -> dict[str, object]:
     return json.loads(run.of("train_als", "model.json").read_text())
 
 
+def page(run: Run) -> str:
+    report.run(run)
+    return run.of("report", "report.html").read_text()
+
+
 def test_a_normal_night_says_what_its_models_know(home):
-    """Without trouble each part knows all days up to its cut, and no reason stands there."""
+    """Without trouble each part knows all days up to its cut, and no reason stands there or on the page."""
     run = later(home, 1)
     train_als.run(run)
     assert told(run) == {"trained_on": "2026-03-02", "cuts": {p: str(day) for p, day in Marts(run).cuts.items()}}
+    assert "collaborative filtering serves" not in page(run)
 
 
 @pytest.mark.usefixtures("_diverging")
 def test_the_last_good_model_serves(home):
-    """Items keep the factors of the night before at their new places, and who came since is folded in."""
+    """Items keep the factors of the night before at their new places, and who came since is folded in; each row and
+    the page say so."""
     run = later(home, 1)
     train_als.run(run)
     marts, before = Marts(run), home / "runs" / "2026-03-01.nightly" / "train_als"
@@ -75,28 +88,9 @@ def test_the_last_good_model_serves(home):
     assert not model.item_factors[0].any()
     np.testing.assert_array_equal(model.item_factors[1:], np.load(before / "final" / "item_factors.npy"))
     assert model.user_factors[marts.users.positions(["u9"])[0]].any()
-
-
-@pytest.mark.usefixtures("_diverging")
-def test_each_row_and_the_page_say_what_serves(home):
-    """A published row names the day that its factors know, not the run's, and the report why."""
-    run = later(home, 1)
-    train_als.run(run)
-    row = {"placement": "for_you", "user": 0, "item": 1, "rank": 1, "score": 1.0, "evidence": -1, "fallback": None}
-    rows = pd.DataFrame([row | {"reason": "people_like_you"} | dict.fromkeys(shelve.SCORES, 0.0)])
-    assert shelve.named(run, Marts(run), rows)["trained_on"].tolist() == [FIRST]
-    report.run(run)
-    page = run.of("report", "report.html").read_text()
-    assert "it knows the days up to 2026-03-01" in page
-    assert "ALS left NaN factors." in page
-
-
-def test_the_page_of_a_normal_night_says_nothing_of_it(home):
-    """Only what is out of the ordinary stands there."""
-    run = later(home, 1)
-    train_als.run(run)
-    report.run(run)
-    assert "collaborative filtering serves" not in run.of("report", "report.html").read_text()
+    assert shelve.named(run, marts, SHELF)["trained_on"].tolist() == [FIRST]
+    assert "it knows the days up to 2026-03-01" in page(run)
+    assert "ALS left NaN factors." in page(run)
 
 
 @pytest.mark.usefixtures("_diverging")
