@@ -51,6 +51,7 @@ def kept(run: Run, marts: Marts, candidates: pd.DataFrame) -> pa.Table:
         "rank": pa.array(rank, pa.int64()),
         "item_id": _ids(marts.items.ids, candidates["item"]),
         "score": pa.array(candidates["score"], pa.float64()),
+        **{part: pa.array(candidates[part], pa.float64(), from_pandas=True) for part in SCORES},
         "run_id": _ids([run.run_id], np.zeros(len(rank))),
     }
     return pa.table(columns)

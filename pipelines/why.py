@@ -24,7 +24,7 @@ ROW = """
     where r.placement = $placement and r.user_id = $user_id and r.item_id = $item_id
 """
 CANDIDATE = """
-    select rank, score, is_available, title
+    select user_candidates.*, is_available, title
     from user_candidates
     join items using (item_id)
     where placement = $placement and user_id = $user_id and item_id = $item_id
@@ -46,7 +46,7 @@ KEPT = """
     where placement = $placement and user_id = $user_id
 """
 LAST = """
-    select rank, score, item_id, title
+    select user_recommendations.*, title
     from user_recommendations
     join items using (item_id)
     where placement = $placement and user_id = $user_id
@@ -226,8 +226,17 @@ def _below(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
         f"The shelf ends before it: it would stand at rank {_place(release, asked)} (candidate {candidate['rank']}), "
         f"and the shelf has {last['rank']}. Its score {candidate['score']:.4f} is "
         f"{last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of the last row, "
-        f"{_named(last['item_id'], last['title'])}.",
+        f"{_named(last['item_id'], last['title'])}. {_missing(candidate, last)}",
     )
+
+
+def _missing(candidate: dict[str, Any], last: dict[str, Any]) -> str:
+    """The part of the score that the candidate lacks most beside the last row of the shelf."""
+    lead = {name: last[name] - told for name, told in candidate.items() if name.endswith("_score") and told is not None}
+    if not lead:
+        return "It lies too deep for its parts: they are told of the rows next below a shelf."
+    most = max(lead, key=lambda name: lead[name])
+    return f"It lacks most in {most.removesuffix('_score')}: {candidate[most]:+.4f} here, {last[most]:+.4f} there."
 
 
 def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:

@@ -171,7 +171,7 @@ def test_thinning_keeps_every_purchase():
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)
-    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, np.arange(5) != 2, length=2)
+    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, np.arange(5) != 2, told=2)
     placement, user, item, score, *parts = shown
     assert user.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert (np.diff(score.reshape(2, 4)) <= 0).all()

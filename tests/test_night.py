@@ -106,6 +106,17 @@ def test_the_parts_sum_to_the_score(night: Run):
     assert falling["n"][0] == 0
 
 
+def test_candidates_next_below_a_shelf_tell_their_parts(night: Run):
+    """As many as the shelf is long and five more of those that can be bought; the parts sum to the score."""
+    candidates = rows(night, "select * from user_candidates join items using (item_id) where is_available")
+    told = candidates[candidates["als_score"].notna()]
+    owners = ["placement", "user_id"]
+    expected = candidates.groupby(owners).size().clip(upper=SMALL["shelve.length"] + 5)
+    assert told.groupby(owners).size().to_dict() == expected.to_dict()
+    parts = told[[name for name in told if name.endswith("_score")]].sum(axis=1)
+    assert (abs(parts - told["score"]) < 1e-9).all()
+
+
 def test_the_evidence_is_the_users_own(night: Run):
     """An evidence item stands in the user's history; every personal reason has one."""
     marts = Marts(night)
