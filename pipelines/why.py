@@ -14,6 +14,7 @@ from rich.text import Text
 from pipelines import contracts, warehouse
 from pipelines.errors import BadSetting, NothingPublished
 from pipelines.raw.files import shown
+from pipelines.reasons import REASONS
 
 READS = ("user_recommendations", "user_candidates", "user_history", "items", "runs")
 ROW = """
@@ -104,7 +105,7 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
         ("item", _named(row["item_id"], row["title"])),
         ("shelf", f"{asked.placement} of {asked.user_id}, rank {row['rank']}, score {row['score']:.4f}"),
         *_parts(row),
-        ("reason", _reason(row["reason"])),
+        ("reason", f"{row['reason']}: {REASONS[row['reason']]}"),
     ]
     if row["evidence_item_id"] is not None:
         evidence = Asked(asked.user_id, row["evidence_item_id"])
@@ -139,12 +140,6 @@ def _parts(row: dict[str, Any]) -> Iterator[Line]:
     names = [name for name in row if name.endswith("_score")]
     for place, name in enumerate(sorted(names, key=lambda name: -row[name])):
         yield "parts" if not place else "", f"{row[name]:+.4f} {name.removesuffix('_score')}"
-
-
-def _reason(code: str) -> str:
-    from pipelines.reasons import REASONS  # brings all models
-
-    return f"{code}: {REASONS[code]}"
 
 
 def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any]) -> Iterator[Line]:

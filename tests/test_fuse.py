@@ -1,11 +1,15 @@
 """Candidates are the union of what the sources propose; what held on the held-out days ranks them, part by part."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from models.candidates import Candidates, joined
 from models.neighbours import Neighbours
+from models.vocabulary import Vocabulary
 from pipelines import fuse, shelve
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
@@ -198,3 +202,28 @@ def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():
         (9, 4, "shop_popularity"),
     ]
     assert [score for *_, score in rows] == [-2.0, -3.0, -4.0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("own", "shown"), [([0, 1], [0, 1]), ([2], [2, 0]), ([], [0, 1])])
+def test_a_shelf_at_full_length_has_the_types_of_the_candidates(own: list[int], shown: list[int]):
+    """Also where nothing is missing, and where nothing but what is popular stands there."""
+    popular = pd.DataFrame({"segment": "all", "rank": [1, 2], "item_id": ["a", "b"]})
+    told = {"popular_items": popular, "users": pd.DataFrame({"country": [None]})}
+    marts = SimpleNamespace(
+        frame=lambda query: next(frame for name, frame in told.items() if name in query),
+        bought=lambda day: sparse.csr_matrix((1, 3)),
+        items=Vocabulary("abc"),
+        users=Vocabulary("u"),
+    )
+    run = SimpleNamespace(day=None, settings=Settings.model_validate({"shelve": {"length": 2}}))
+    columns = {
+        "user": np.int32(0),
+        "item": np.array(own, dtype=np.int32),
+        "score": 1.0,
+        **dict.fromkeys(shelve.SCORES, 1.0),
+    }
+    shelves = pd.concat([pd.DataFrame({"placement": placement, **columns}) for placement in shelve.FILLED])
+    full = shelve.fill(run, marts, shelve.cut(shelves, 2))
+    assert full.loc[full["placement"] == "for_you"].sort_values("rank")["item"].tolist() == shown
+    assert full.dtypes.loc[shelves.columns].tolist() == shelves.dtypes.tolist()
