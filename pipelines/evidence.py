@@ -1,4 +1,4 @@
-"""Evidence: for each row of a shelf, the source that spoke loudest, and the item of the history that it points to."""
+"""Evidence: for each row of a shelf, the part that spoke loudest, and what of the user's own it points to."""
 
 from collections.abc import Callable
 
@@ -11,42 +11,48 @@ from models.als import ALSModel
 from models.neighbours import Neighbours
 from models.profile import HistoryAttention
 from models.profile_training import Histories
-from pipelines.fuse.sources import SOURCES
+from pipelines.fuse.searched import Searched
 from pipelines.marts import Marts, values_at
-from pipelines.reasons import BY_SOURCE
+from pipelines.reasons import BY_PART
 from pipelines.run import Run
 
+SPEAKERS = tuple(BY_PART)
+HABIT, SEARCH = SPEAKERS.index("habit"), SPEAKERS.index("search")
 LIKE_HABIT = ("als", "neighbours", "sequence")
 
 
 def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """`shelves` (user, item, `<part>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
-    parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy(dtype=float)
-    items = shelves["item"].to_numpy()
-    is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
+    """`shelves` (user, item, `<part>_score`, fallback) with `reason`, `query`, and `evidence` (item, -1 for none)."""
+    parts = shelves[[f"{part}_score" for part in SPEAKERS]].to_numpy(dtype=float)
+    users, items = shelves["user"].to_numpy(), shelves["item"].to_numpy()
+    is_bought = values_at(marts.bought(run.day), users, items) > 0
     # The habit of who never bought the item is the user's rhythm: it moves the score and is no reason.
-    parts[:, SOURCES.index("habit")] = np.where(is_bought, parts[:, SOURCES.index("habit")], -np.inf)
+    parts[:, HABIT] = np.where(is_bought, parts[:, HABIT], -np.inf)
+    # Nor is what the user did not type.
+    asks, query = loudest(parts) == "search", np.full(len(items), None, dtype=object)
+    query[asks] = Searched(marts, run.day).best(users[asks], items[asks])
+    parts[asks & pd.isna(query), SEARCH] = -np.inf
     source = loudest(parts)
     # What other people's histories say of an item that the user bought is what the purchase itself says.
     source[is_bought & np.isin(source, LIKE_HABIT)] = "habit"
     interactions = marts.interactions(run.day)
     is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
     source[shelves["fallback"].notna().to_numpy()] = "popularity"
-    reason = np.array([BY_SOURCE[one] for one in source], dtype=object)
-    is_new = is_cold & (parts.max(axis=1) > 0)
+    reason = np.array([BY_PART[one] for one in source], dtype=object)
+    is_new = is_cold & (parts.max(axis=1) > 0) & (source != "search")
     reason[is_new], source[is_new] = "new_for_you", "profile"
     evidence = np.where(source == "habit", items, -1)
     for name, find in EVIDENCE.items():
         told = source == name
         evidence[told] = find(run, marts, shelves[told])
-    return shelves.assign(reason=reason, evidence=evidence)
+    return shelves.assign(reason=reason, evidence=evidence, query=np.where(source == "search", query, None))
 
 
 def loudest(parts: np.ndarray) -> np.ndarray:
-    """(R,) sources from parts (R, S): what is popular is everybody's, so it must outweigh all that speaks for the
-    item personally."""
-    is_personal = np.array([source != "popularity" for source in SOURCES])
-    personal = np.array(SOURCES, dtype=object)[np.where(is_personal, parts, -np.inf).argmax(axis=1)]
+    """(R,) SPEAKERS from their parts (R, S): what is popular is everybody's, so it must outweigh all that speaks for
+    the item personally."""
+    is_personal = np.array([part != "popularity" for part in SPEAKERS])
+    personal = np.array(SPEAKERS, dtype=object)[np.where(is_personal, parts, -np.inf).argmax(axis=1)]
     is_popular = parts[:, ~is_personal].sum(axis=1) >= np.maximum(parts[:, is_personal], 0.0).sum(axis=1)
     return np.where(is_popular, "popularity", personal)
 

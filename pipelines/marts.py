@@ -180,6 +180,19 @@ class Marts:
             (len(queries), len(self.items)),
         )
 
+    def typed(self, until: dt.date, days: int) -> tuple[Vocabulary, sparse.csr_matrix]:
+        """What users typed in the last `days`: the queries, and (U, Q) 1 for one of today, falling evenly with age."""
+        rows = self.frame(
+            "select user_id, query, max(event_date) as event_date from user_queries"
+            " where event_date <= ? and event_date > ? group by all order by all",
+            until,
+            until - dt.timedelta(days=days),
+        )
+        queries = Vocabulary(rows["query"])
+        weight = 1 - (pd.Timestamp(until) - pd.to_datetime(rows["event_date"])).dt.days / days
+        shape = len(self.users), len(queries)
+        return queries, _sparse(self.users.positions(rows["user_id"]), queries.positions(rows["query"]), weight, shape)
+
     def _acts(self, until: dt.date, after: dt.date | None = None) -> pd.DataFrame:
         """user_id, item_id, event_date, weight and value (successes) as they were known at the end of `until`."""
         return self.frame(

@@ -5,14 +5,16 @@ REASONS = {
     "goes_with": "What stands beside the user's items in other histories is; the evidence item adds most to it.",
     "people_like_you": "Collaborative filtering is; the evidence item supports it most (Hu et al. 2008, §5).",
     "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
+    "matches_your_search": "What this user typed lately is; the evidence query is what the item matches best.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
     "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
-BY_SOURCE = {
+BY_PART = {
     "als": "people_like_you",
     "neighbours": "goes_with",
     "profile": "similar_to",
     "sequence": "goes_with",
     "habit": "bought_again",
     "popularity": "popular_here",
+    "search": "matches_your_search",
 }

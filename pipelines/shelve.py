@@ -129,6 +129,7 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             **{part: shelves[part].astype(float) for part in SCORES},
             "reason": shelves["reason"],
             "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
+            "evidence_query": shelves["query"],
             "fallback": shelves["fallback"],
             "trained_on": dt.date.fromisoformat(trained["trained_on"]),
             "run_id": run.run_id,

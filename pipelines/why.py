@@ -113,6 +113,9 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
             ("evidence", _named(row["evidence_item_id"], row["evidence_title"])),
             ("", f"The user: {did(_one(release, HISTORY, evidence))}."),
         ]
+    if row["evidence_query"] is not None:
+        days = _setting(release, "fuse", "query_days")
+        lines.append(("evidence", f"The user typed “{row['evidence_query']}” in the last {days} days."))
     lines.append(("the item itself", f"The user: {did(_one(release, HISTORY, asked))}."))
     return [*lines, *_rise(release, asked, row)]
 

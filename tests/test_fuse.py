@@ -10,7 +10,7 @@ from scipy import sparse
 from models.candidates import Candidates, joined
 from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
-from pipelines import fuse, shelve
+from pipelines import evidence, fuse, shelve
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
@@ -163,6 +163,13 @@ def test_an_ablated_source_is_gone_with_its_proposals():
     assert [rows.tolist() for rows in np.split(less.slate.found.items, less.slate.found.offsets[1:-1])] == kept
 
 
+def test_a_part_tells_something_of_somebody_or_nothing():
+    """One source speaks, the others are unknown or silent."""
+    told = lesson(3).slate
+    told.features[:, features.GROUPS.index("search")] = 0.0
+    assert [part for part in PARTS if told.tells(part)] == ["habit"]
+
+
 def test_thinning_keeps_every_purchase():
     """Two negatives a user: at most three rows each, the bought one among them; equal seeds keep equal rows."""
     told = lesson(30)
@@ -190,6 +197,14 @@ def test_reciprocal_ranks_need_no_lesson(sources: Sources):
     found = sources.candidates(np.array([0]))
     slate = Slate(found, sources.is_bought(found), np.empty((5, 0), dtype=np.float32))
     assert ReciprocalRanks().score(slate)[2] == pytest.approx(1 / 63 + 1 / 61 + 1 / 61)
+
+
+def test_the_loudest_part_is_personal_unless_what_sells_outweighs_all_that_is():
+    """What was typed is; what speaks against the item takes nothing off."""
+    parts = np.zeros((3, len(evidence.SPEAKERS)))
+    parts[:, evidence.SEARCH], parts[:, evidence.HABIT] = 0.4, [0.3, 0.3, -0.3]
+    parts[:, evidence.SPEAKERS.index("popularity")] = [0.6, 0.7, 0.3]
+    assert evidence.loudest(parts).tolist() == ["search", "popularity", "search"]
 
 
 def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():

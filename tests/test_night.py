@@ -126,7 +126,19 @@ def test_the_evidence_is_the_users_own(night: Run):
     history = marts.frame("select distinct user_id, item_id from interactions")
     known = set(zip(marts.users.positions(history["user_id"]), marts.items.positions(history["item_id"]), strict=True))
     assert all(pair in known for pair in zip(users, items, strict=True))
-    assert set(shelves.loc[shelves["evidence_item_id"].isna(), "reason"]) <= {"popular_here"}
+    assert set(shelves.loc[shelves["evidence_item_id"].isna(), "reason"]) <= {"popular_here", "matches_your_search"}
+
+
+def test_the_evidence_query_is_the_users_own(night: Run):
+    """Of the one reason that has it, and typed by the user within the days that count."""
+    told = rows(night, "select user_id, reason, evidence_query as query from user_recommendations")
+    assert (told["query"].notna() == (told["reason"] == "matches_your_search")).all()
+    days = night.settings.fuse.query_days
+    typed = Marts(night).frame(
+        f"select user_id, query from user_queries where event_date > ?::date - {days}", night.day
+    )
+    own = set(typed.itertuples(index=False, name=None))
+    assert set(told.dropna()[["user_id", "query"]].itertuples(index=False, name=None)) <= own
 
 
 def test_tonight_beats_popularity_on_held_out_days(night: Run):

@@ -17,14 +17,14 @@ from tests.lake import built, lay
 
 HOSTILE = "[red]<b>Mug</b>[/] \x1b[31m"
 TITLES = {f"i{n}": f"Item {n}" for n in range(1, 8)} | {"i2": HOSTILE}
-PARTS = {f"{part}_score": 0.0 for part in ("als", "neighbours", "profile", "sequence", "habit", "popularity", "taste")}
+PARTS = {name: 0.0 for name in contracts.tables("serving")["user_recommendations"].names if name.endswith("_score")}
 RUN = {
     "run_id": "2026-03-01.nightly",
     "run_date": "2026-03-01",
     "label": "nightly",
     "opened_at": "2026-03-02",
     "code_version": "test",
-    "settings": json.dumps({"fuse": {"depth": 5}}),
+    "settings": json.dumps({"fuse": {"depth": 5, "query_days": 30}}),
     "packages": "{}",
     "fusion": "lambdarank",
 }
@@ -70,7 +70,7 @@ TABLES: dict[str, list[dict[str, object]]] = {
         stands("for_you", 1, "i2", 9.0, neighbours_score=9.5, taste_score=-0.5, evidence_item_id="i1"),
         stands("for_you", 2, "i1", 8.0, habit_score=8.0, reason="bought_again", evidence_item_id="i1"),
         stands("buy_again", 1, "i1", 10.0),
-        stands("discover", 1, "i2", 10.0),
+        stands("discover", 1, "i2", 10.0, reason="matches_your_search", evidence_query="[b]mug[/b]"),
         stands("discover", 2, "i4", -2.0, reason="popular_here", fallback="shop_popularity"),
     ],
 }
@@ -157,7 +157,13 @@ def test_the_story_of_a_row(home: Path):
 def test_what_speaks_against_an_item_comes_last(home: Path):
     """The parts of a score stand from the loudest to the one that speaks against the item."""
     parts = [line[17:] for line in told(why.why, home, "anna", "i2").splitlines()]
-    assert (parts.index("+9.5000 neighbours"), parts.index("-0.5000 taste")) == (2, 8)
+    assert (parts.index("+9.5000 neighbours"), parts.index("-0.5000 taste")) == (2, 9)
+
+
+def test_a_query_is_shown_as_it_was_typed(home: Path):
+    """With the days for which it speaks; words in brackets are no markup."""
+    lines = told(why.why, home, "anna", "i2", "discover").splitlines()
+    assert "evidence         The user typed “[b]mug[/b]” in the last 30 days." in lines
 
 
 def test_a_row_that_filled_the_shelf_says_so(home: Path):
