@@ -157,8 +157,8 @@ def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any])
         names = "; ".join(_named(one["item_id"], one["title"]) for one in gone[:NAMED])
         more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
         yield "", f"{len(gone)} better could not be bought: {names}{more}"
-    if asked.placement != "discover":  # `runs` tells what ranks for_you, and buy_again is for_you without the rest
-        yield "ranked by", _one(release, "select fusion from runs")["fusion"]
+    column = "fusion" if asked.placement == "for_you" else f"fusion_{asked.placement}"
+    yield "ranked by", _one(release, f"select {column} from runs")[column]
 
 
 def _unknown_user(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:

@@ -27,6 +27,8 @@ RUN = {
     "settings": json.dumps({"fuse": {"depth": 5, "query_days": 30}}),
     "packages": "{}",
     "fusion": "lambdarank",
+    "fusion_discover": "rrf",
+    "fusion_buy_again": "lambdarank",
 }
 
 
@@ -152,6 +154,13 @@ def test_the_story_of_a_row(home: Path):
         "ranked by        lambdarank",
         "made by          2026-03-01.nightly, which saw the days up to 2026-03-01",
     ]
+
+
+def test_each_placement_names_what_ranks_it(home: Path):
+    """They are chosen apart."""
+    for placement, ranking in (("for_you", "lambdarank"), ("discover", "rrf"), ("buy_again", "lambdarank")):
+        item = "i2" if placement == "discover" else "i1"
+        assert f"ranked by        {ranking}" in told(why.why, home, "anna", item, placement).splitlines()
 
 
 def test_what_speaks_against_an_item_comes_last(home: Path):
