@@ -226,6 +226,15 @@ class Marts:
         prices[positions[positions >= 0]] = rows["price_cents"].to_numpy(dtype=float)[positions >= 0]
         return prices
 
+    def kinds(self, until: dt.date) -> pd.DataFrame:
+        """category and brand of each item as the catalogue had them at the end of the day, in the order of `items`."""
+        rows = self.frame(
+            "select item_id, category, brand from item_history"
+            " where valid_from <= $1 and (valid_to is null or valid_to > $1)",
+            until,
+        )
+        return rows.set_index("item_id").reindex(self.items.ids)
+
     def _sequence(self, until: dt.date) -> pd.DataFrame:
         """Interactions as user, item, event_date, weight, value; by user, then day, then item."""
         rows = self._acts(until)
