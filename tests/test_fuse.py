@@ -170,6 +170,16 @@ def test_a_part_tells_something_of_somebody_or_nothing():
     assert [part for part in PARTS if told.tells(part)] == ["habit"]
 
 
+def test_held_out_lists_are_what_was_judged():
+    """Ten rows at most, without padding, by id, and the last day that they know."""
+    run = SimpleNamespace(holdout_cut="2026-02-15", run_id="r")
+    marts = SimpleNamespace(users=Vocabulary(["anna", "bert"]), items=Vocabulary("abcdefghijkl"))
+    ranked = np.array([np.arange(12), [3, 1, *[-1] * 10]])
+    told = proof.lists(run, marts, np.array([1, 0]), {"for_you": ranked})
+    assert told.groupby("user_id")["item_id"].agg("".join).to_dict() == {"anna": "db", "bert": "abcdefghij"}
+    assert told.loc[told["user_id"] == "anna", "rank"].tolist() == [1, 2]
+
+
 def test_thinning_keeps_every_purchase():
     """Two negatives a user: at most three rows each, the bought one among them; equal seeds keep equal rows."""
     told = lesson(30)

@@ -24,16 +24,18 @@ NEAREST = 5  # rows below each shelf whose parts are told too: most questions wh
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, and the figures."""
+    """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, the figures, and
+    held_out_lists."""
     marts = Marts(run)
     told = lessons(run, marts)
-    chosen, records = proof.prove(run, marts, told)
+    chosen, records, held_out = proof.prove(run, marts, told)
     rankings = {placement: learn(chosen[placement], told, run)[placement] for placement in LEARNED}
     for placement, ranking in rankings.items():
         LOG.info("%s is ranked by %s", placement, chosen[placement])
         ranking.save(folder / f"{placement}.json")
     write_json(folder / "fusion.json", chosen)
     write_json(folder / "metrics.json", records)
+    held_out.to_parquet(folder / "held_out_lists.parquet", index=False)
     del told
     _write_candidates(run, marts, rankings, folder)
 
