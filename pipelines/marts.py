@@ -180,6 +180,19 @@ class Marts:
             (len(queries), len(self.items)),
         )
 
+    def typed(self, until: dt.date, days: int) -> tuple[Vocabulary, sparse.csr_matrix]:
+        """What users typed in the last `days`: the queries, and (U, Q) 1 for one of today, falling evenly with age."""
+        rows = self.frame(
+            "select user_id, query, max(event_date) as event_date from user_queries"
+            " where event_date <= ? and event_date > ? group by all order by all",
+            until,
+            until - dt.timedelta(days=days),
+        )
+        queries = Vocabulary(rows["query"])
+        weight = 1 - (pd.Timestamp(until) - pd.to_datetime(rows["event_date"])).dt.days / days
+        shape = len(self.users), len(queries)
+        return queries, _sparse(self.users.positions(rows["user_id"]), queries.positions(rows["query"]), weight, shape)
+
     def _acts(self, until: dt.date, after: dt.date | None = None) -> pd.DataFrame:
         """user_id, item_id, event_date, weight and value (successes) as they were known at the end of `until`."""
         return self.frame(
@@ -212,6 +225,15 @@ class Marts:
         positions = self.items.positions(rows["item_id"])
         prices[positions[positions >= 0]] = rows["price_cents"].to_numpy(dtype=float)[positions >= 0]
         return prices
+
+    def kinds(self, until: dt.date) -> pd.DataFrame:
+        """category and brand of each item as the catalogue had them at the end of the day, in the order of `items`."""
+        rows = self.frame(
+            "select item_id, category, brand from item_history"
+            " where valid_from <= $1 and (valid_to is null or valid_to > $1)",
+            until,
+        )
+        return rows.set_index("item_id").reindex(self.items.ids)
 
     def _sequence(self, until: dt.date) -> pd.DataFrame:
         """Interactions as user, item, event_date, weight, value; by user, then day, then item."""

@@ -1,129 +1,20 @@
-"""Reasons: for each row of a shelf, the source that spoke loudest, and the item of the history that it points to."""
-
-from collections.abc import Callable
-
-import numpy as np
-import pandas as pd
-from scipy import sparse
-
-from models import personalization, profile_training
-from models.als import ALSModel
-from models.neighbours import Neighbours
-from models.profile import HistoryAttention
-from models.profile_training import Histories
-from pipelines.fuse.sources import SOURCES
-from pipelines.marts import Marts, values_at
-from pipelines.run import Run
+"""Reasons: the codes that a row of a shelf may give, what they mean, and the part of the score that each stands for."""
 
 REASONS = {
     "bought_again": "This user's own purchases of the item are the largest part of its score.",
     "goes_with": "What stands beside the user's items in other histories is; the evidence item adds most to it.",
     "people_like_you": "Collaborative filtering is; the evidence item supports it most (Hu et al. 2008, §5).",
     "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
+    "matches_your_search": "What this user typed lately is; the evidence query is what the item matches best.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
     "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
-BY_SOURCE = {
+BY_PART = {
     "als": "people_like_you",
     "neighbours": "goes_with",
     "profile": "similar_to",
     "sequence": "goes_with",
     "habit": "bought_again",
     "popularity": "popular_here",
-}
-LIKE_HABIT = ("als", "neighbours", "sequence")
-
-
-def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """`shelves` (user, item, `<part>_score`, fallback) with `reason` and `evidence` (item position, -1 for none)."""
-    parts = shelves[[f"{source}_score" for source in SOURCES]].to_numpy(dtype=float)
-    items = shelves["item"].to_numpy()
-    is_bought = values_at(marts.bought(run.day), shelves["user"].to_numpy(), items) > 0
-    # The habit of who never bought the item is the user's rhythm: it moves the score and is no reason.
-    parts[:, SOURCES.index("habit")] = np.where(is_bought, parts[:, SOURCES.index("habit")], -np.inf)
-    source = loudest(parts)
-    # What other people's histories say of an item that the user bought is what the purchase itself says.
-    source[is_bought & np.isin(source, LIKE_HABIT)] = "habit"
-    interactions = marts.interactions(run.day)
-    is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
-    source[shelves["fallback"].notna().to_numpy()] = "popularity"
-    reason = np.array([BY_SOURCE[one] for one in source], dtype=object)
-    is_new = is_cold & (parts.max(axis=1) > 0)
-    reason[is_new], source[is_new] = "new_for_you", "profile"
-    evidence = np.where(source == "habit", items, -1)
-    for name, find in EVIDENCE.items():
-        told = source == name
-        evidence[told] = find(run, marts, shelves[told])
-    return shelves.assign(reason=reason, evidence=evidence)
-
-
-def loudest(parts: np.ndarray) -> np.ndarray:
-    """(R,) sources from parts (R, S): what is popular is everybody's, so it must outweigh all that speaks for the
-    item personally."""
-    is_personal = np.array([source != "popularity" for source in SOURCES])
-    personal = np.array(SOURCES, dtype=object)[np.where(is_personal, parts, -np.inf).argmax(axis=1)]
-    is_popular = parts[:, ~is_personal].sum(axis=1) >= np.maximum(parts[:, is_personal], 0.0).sum(axis=1)
-    return np.where(is_popular, "popularity", personal)
-
-
-def _als_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
-    """(R,) per row, the history item with the largest share of the ALS score."""
-    return _largest_share(rows, marts.interactions(run.day), ALSModel.load(run.of("train_als", "final")).explain)
-
-
-def _neighbour_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
-    """(R,) per row, the history item that says most for it."""
-    return _largest_share(rows, marts.tastes(run.day), Neighbours.load(run.of("train_neighbours", "final")).shares)
-
-
-def _largest_share(
-    rows: pd.DataFrame,
-    histories: sparse.csr_matrix,
-    shares_of: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """(R,) per row, the history item with the largest share, by shares_of(positions, weights, targets)."""
-    evidence = np.full(len(rows), -1)
-    users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
-    order = np.argsort(users, kind="stable")
-    for places in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
-        if len(places):
-            history = histories[users[places[0]]]
-            shares = shares_of(history.indices, history.data, items[places])  # (rows of the user, H)
-            shares[items[places][:, None] == history.indices] = -np.inf  # an item is its own evidence only if alone
-            evidence[places] = history.indices[shares.argmax(axis=1)]
-    return evidence
-
-
-def _profile_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
-    """(R,) per row, the history item with the largest attention times similarity; -1 without a history."""
-    folder = run.of("train_profile", "final")
-    vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(run.day)
-    _, attention = profile_training.user_vectors(HistoryAttention.load(folder), vectors, histories)
-    return _most_attended(rows, histories, attention, vectors)
-
-
-def _sequence_evidence(run: Run, marts: Marts, rows: pd.DataFrame) -> np.ndarray:
-    """(R,) the same by the network that read the histories tonight, in its own space."""
-    folder = run.of("train_profile", "final")
-    vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(run.day)
-    _, items, attention = personalization.read_history(personalization.load(folder), vectors, histories)
-    lengths = np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
-    return _most_attended(rows, histories, attention, items / lengths)
-
-
-def _most_attended(rows: pd.DataFrame, histories: Histories, attention: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """(R,) the history item with the largest attention (U, H) times similarity; an item is no evidence of its own."""
-    users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
-    history = histories.positions[users]  # (R, H)
-    similarity = np.einsum("rhe,re->rh", vectors[np.maximum(history, 0)], vectors[items])
-    share = np.where(history != items[:, None], attention[users] * similarity, np.finfo(np.float32).min)
-    best = np.where(history >= 0, share, -np.inf).argmax(axis=1)
-    return history[np.arange(len(rows)), best]
-
-
-EVIDENCE: dict[str, Callable[[Run, Marts, pd.DataFrame], np.ndarray]] = {
-    "als": _als_evidence,
-    "neighbours": _neighbour_evidence,
-    "profile": _profile_evidence,
-    "sequence": _sequence_evidence,
+    "search": "matches_your_search",
 }

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from models import retrieval
-from pipelines import reasons
+from pipelines import evidence
 from pipelines.fuse.rankings import PARTS
 from pipelines.fuse.slate import PLACEMENTS
 from pipelines.marts import Marts
@@ -30,12 +30,10 @@ def run(run: Run, folder: Path) -> None:
     is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
     pq.write_table(kept(run, marts, candidates), folder / "user_candidates.parquet", compression="zstd")
     effects = removed(candidates, is_available).assign(run_id=run.run_id)
-    shelves = cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length)
-    shelves = pd.concat([shelves, fill(run, marts, shelves)], ignore_index=True)
-    shelves = shelves.astype({"user": "int64", "item": "int64", "rank": "int64"})
+    shelves = fill(run, marts, cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length))
     shelves["placement"] = pd.Categorical(shelves["placement"], PLACEMENTS, ordered=True)
     shelves = shelves.sort_values(["placement", "user", "rank"], ignore_index=True)
-    named(run, marts, reasons.explain(run, marts, shelves)).to_parquet(
+    named(run, marts, evidence.explain(run, marts, shelves)).to_parquet(
         folder / "user_recommendations.parquet", index=False
     )
     effects.to_parquet(folder / "rule_effects.parquet", index=False)
@@ -51,6 +49,7 @@ def kept(run: Run, marts: Marts, candidates: pd.DataFrame) -> pa.Table:
         "rank": pa.array(rank, pa.int64()),
         "item_id": _ids(marts.items.ids, candidates["item"]),
         "score": pa.array(candidates["score"], pa.float64()),
+        **{part: pa.array(candidates[part], pa.float64(), from_pandas=True) for part in SCORES},
         "run_id": _ids([run.run_id], np.zeros(len(rank))),
     }
     return pa.table(columns)
@@ -77,7 +76,7 @@ def cut(candidates: pd.DataFrame, length: int) -> pd.DataFrame:
 
 
 def fill(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """The rows that bring short shelves to full length: what is popular in the user's segment, then in the shop."""
+    """The shelves at full length: the short ones go on with what is popular in the user's segment, then in the shop."""
     popular = {
         segment: marts.items.positions(rows["item_id"])
         for segment, rows in marts.frame("select * from popular_items order by segment, rank").groupby("segment")
@@ -98,7 +97,8 @@ def fill(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             lists = [("segment_popularity", segment), ("shop_popularity", popular.get("all", ()))]
             rows += _missing(placement, user, have[user], length, taken, lists)
     filled = pd.DataFrame(rows, columns=["placement", "user", "item", "rank", "fallback", "score"])
-    return filled.assign(**dict.fromkeys(SCORES, 0.0))
+    filled = filled.assign(**dict.fromkeys(SCORES, 0.0)).astype(shelves.dtypes)
+    return pd.concat([shelves, filled], ignore_index=True)
 
 
 def _missing(placement: str, user: int, have: int, length: int, taken: set, lists: list) -> list[tuple]:
@@ -129,6 +129,7 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             **{part: shelves[part].astype(float) for part in SCORES},
             "reason": shelves["reason"],
             "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
+            "evidence_query": shelves["query"],
             "fallback": shelves["fallback"],
             "trained_on": dt.date.fromisoformat(trained["trained_on"]),
             "run_id": run.run_id,

@@ -20,7 +20,8 @@ from pipelines.raw.files import shown
 from pipelines.run import Run
 
 SHELF = """
-    select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason, e.title as evidence
+    select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason,
+           coalesce(e.title, '“' || r.evidence_query || '”') as evidence
     from user_recommendations as r
     join items as i using (item_id)
     left join items as e on e.item_id = r.evidence_item_id

@@ -181,6 +181,8 @@ def write_runs(run: Run, folder: Path) -> None:
         "settings": run.settings.model_dump_json(),
         "packages": json.dumps(dict(run.packages), sort_keys=True),
         "fusion": chosen["for_you"],
+        "fusion_discover": chosen["discover"],
+        "fusion_buy_again": chosen["for_you"],  # the same ranking of what was bought
     }
     pd.DataFrame([row]).to_parquet(folder / "runs.parquet", index=False)
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from pipelines import contracts, warehouse
 from pipelines.errors import BadSetting, NothingPublished
 from pipelines.raw.files import shown
+from pipelines.reasons import REASONS
 
 READS = ("user_recommendations", "user_candidates", "user_history", "items", "runs")
 ROW = """
@@ -24,7 +25,7 @@ ROW = """
     where r.placement = $placement and r.user_id = $user_id and r.item_id = $item_id
 """
 CANDIDATE = """
-    select rank, score, is_available, title
+    select user_candidates.*, is_available, title
     from user_candidates
     join items using (item_id)
     where placement = $placement and user_id = $user_id and item_id = $item_id
@@ -46,7 +47,7 @@ KEPT = """
     where placement = $placement and user_id = $user_id
 """
 LAST = """
-    select rank, score, item_id, title
+    select user_recommendations.*, title
     from user_recommendations
     join items using (item_id)
     where placement = $placement and user_id = $user_id
@@ -104,7 +105,7 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
         ("item", _named(row["item_id"], row["title"])),
         ("shelf", f"{asked.placement} of {asked.user_id}, rank {row['rank']}, score {row['score']:.4f}"),
         *_parts(row),
-        ("reason", _reason(row["reason"])),
+        ("reason", f"{row['reason']}: {REASONS[row['reason']]}"),
     ]
     if row["evidence_item_id"] is not None:
         evidence = Asked(asked.user_id, row["evidence_item_id"])
@@ -112,6 +113,9 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
             ("evidence", _named(row["evidence_item_id"], row["evidence_title"])),
             ("", f"The user: {did(_one(release, HISTORY, evidence))}."),
         ]
+    if row["evidence_query"] is not None:
+        days = _setting(release, "fuse", "query_days")
+        lines.append(("evidence", f"The user typed “{row['evidence_query']}” in the last {days} days."))
     lines.append(("the item itself", f"The user: {did(_one(release, HISTORY, asked))}."))
     return [*lines, *_rise(release, asked, row)]
 
@@ -141,12 +145,6 @@ def _parts(row: dict[str, Any]) -> Iterator[Line]:
         yield "parts" if not place else "", f"{row[name]:+.4f} {name.removesuffix('_score')}"
 
 
-def _reason(code: str) -> str:
-    from pipelines.reasons import REASONS  # brings all models
-
-    return f"{code}: {REASONS[code]}"
-
-
 def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any]) -> Iterator[Line]:
     """From the place among the candidates to the place on the shelf."""
     candidate = _one(release, CANDIDATE, asked)
@@ -159,8 +157,8 @@ def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any])
         names = "; ".join(_named(one["item_id"], one["title"]) for one in gone[:NAMED])
         more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
         yield "", f"{len(gone)} better could not be bought: {names}{more}"
-    if asked.placement != "discover":  # `runs` tells what ranks for_you, and buy_again is for_you without the rest
-        yield "ranked by", _one(release, "select fusion from runs")["fusion"]
+    column = "fusion" if asked.placement == "for_you" else f"fusion_{asked.placement}"
+    yield "ranked by", _one(release, f"select {column} from runs")[column]
 
 
 def _unknown_user(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
@@ -226,8 +224,17 @@ def _below(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
         f"The shelf ends before it: it would stand at rank {_place(release, asked)} (candidate {candidate['rank']}), "
         f"and the shelf has {last['rank']}. Its score {candidate['score']:.4f} is "
         f"{last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of the last row, "
-        f"{_named(last['item_id'], last['title'])}.",
+        f"{_named(last['item_id'], last['title'])}. {_missing(candidate, last)}",
     )
+
+
+def _missing(candidate: dict[str, Any], last: dict[str, Any]) -> str:
+    """The part of the score that the candidate lacks most beside the last row of the shelf."""
+    lead = {name: last[name] - told for name, told in candidate.items() if name.endswith("_score") and told is not None}
+    if not lead:
+        return "It lies too deep for its parts: they are told of the rows next below a shelf."
+    most = max(lead, key=lambda name: lead[name])
+    return f"It lacks most in {most.removesuffix('_score')}: {candidate[most]:+.4f} here, {last[most]:+.4f} there."
 
 
 def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:

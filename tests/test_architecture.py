@@ -63,6 +63,11 @@ def test_dag_files_import_nothing_heavy():
     assert wrong == []
 
 
+def test_reasons_are_told_without_the_models():
+    """Who reads a release or the docs waits for no training library."""
+    assert list(imports(ROOT / "pipelines" / "reasons.py")) == []
+
+
 def test_no_pickles():
     """Artefacts are arrays and JSON: nothing that runs code when it is read."""
     wrong = [

@@ -1,12 +1,16 @@
 """Candidates are the union of what the sources propose; what held on the held-out days ranks them, part by part."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from models.candidates import Candidates, joined
 from models.neighbours import Neighbours
-from pipelines import fuse, shelve
+from models.vocabulary import Vocabulary
+from pipelines import evidence, fuse, shelve
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
@@ -159,6 +163,23 @@ def test_an_ablated_source_is_gone_with_its_proposals():
     assert [rows.tolist() for rows in np.split(less.slate.found.items, less.slate.found.offsets[1:-1])] == kept
 
 
+def test_a_part_tells_something_of_somebody_or_nothing():
+    """One source speaks, the others are unknown or silent."""
+    told = lesson(3).slate
+    told.features[:, features.GROUPS.index("search")] = 0.0
+    assert [part for part in PARTS if told.tells(part)] == ["habit"]
+
+
+def test_held_out_lists_are_what_was_judged():
+    """Ten rows at most, without padding, by id, and the last day that they know."""
+    run = SimpleNamespace(holdout_cut="2026-02-15", run_id="r")
+    marts = SimpleNamespace(users=Vocabulary(["anna", "bert"]), items=Vocabulary("abcdefghijkl"))
+    ranked = np.array([np.arange(12), [3, 1, *[-1] * 10]])
+    told = proof.lists(run, marts, np.array([1, 0]), {"for_you": ranked})
+    assert told.groupby("user_id")["item_id"].agg("".join).to_dict() == {"anna": "db", "bert": "abcdefghij"}
+    assert told.loc[told["user_id"] == "anna", "rank"].tolist() == [1, 2]
+
+
 def test_thinning_keeps_every_purchase():
     """Two negatives a user: at most three rows each, the bought one among them; equal seeds keep equal rows."""
     told = lesson(30)
@@ -171,7 +192,7 @@ def test_thinning_keeps_every_purchase():
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)
-    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, np.arange(5) != 2, length=2)
+    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, np.arange(5) != 2, told=2)
     placement, user, item, score, *parts = shown
     assert user.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert (np.diff(score.reshape(2, 4)) <= 0).all()
@@ -188,6 +209,14 @@ def test_reciprocal_ranks_need_no_lesson(sources: Sources):
     assert ReciprocalRanks().score(slate)[2] == pytest.approx(1 / 63 + 1 / 61 + 1 / 61)
 
 
+def test_the_loudest_part_is_personal_unless_what_sells_outweighs_all_that_is():
+    """What was typed is; what speaks against the item takes nothing off."""
+    parts = np.zeros((3, len(evidence.SPEAKERS)))
+    parts[:, evidence.SEARCH], parts[:, evidence.HABIT] = 0.4, [0.3, 0.3, -0.3]
+    parts[:, evidence.SPEAKERS.index("popularity")] = [0.6, 0.7, 0.3]
+    assert evidence.loudest(parts).tolist() == ["search", "popularity", "search"]
+
+
 def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():
     """Ranks go on where the own candidates end, nothing repeats, scores fall, each row says which list filled it."""
     lists = [("segment_popularity", [7, 3]), ("shop_popularity", [3, 8, 9])]
@@ -198,3 +227,28 @@ def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():
         (9, 4, "shop_popularity"),
     ]
     assert [score for *_, score in rows] == [-2.0, -3.0, -4.0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("own", "shown"), [([0, 1], [0, 1]), ([2], [2, 0]), ([], [0, 1])])
+def test_a_shelf_at_full_length_has_the_types_of_the_candidates(own: list[int], shown: list[int]):
+    """Also where nothing is missing, and where nothing but what is popular stands there."""
+    popular = pd.DataFrame({"segment": "all", "rank": [1, 2], "item_id": ["a", "b"]})
+    told = {"popular_items": popular, "users": pd.DataFrame({"country": [None]})}
+    marts = SimpleNamespace(
+        frame=lambda query: next(frame for name, frame in told.items() if name in query),
+        bought=lambda day: sparse.csr_matrix((1, 3)),
+        items=Vocabulary("abc"),
+        users=Vocabulary("u"),
+    )
+    run = SimpleNamespace(day=None, settings=Settings.model_validate({"shelve": {"length": 2}}))
+    columns = {
+        "user": np.int32(0),
+        "item": np.array(own, dtype=np.int32),
+        "score": 1.0,
+        **dict.fromkeys(shelve.SCORES, 1.0),
+    }
+    shelves = pd.concat([pd.DataFrame({"placement": placement, **columns}) for placement in shelve.FILLED])
+    full = shelve.fill(run, marts, shelve.cut(shelves, 2))
+    assert full.loc[full["placement"] == "for_you"].sort_values("rank")["item"].tolist() == shown
+    assert full.dtypes.loc[shelves.columns].tolist() == shelves.dtypes.tolist()

@@ -24,27 +24,34 @@ ACTS = [  # user, item, day, purchases
 LATER = [("anna", "mug", "2026-02-02", 1), ("anna", "pan", "2026-02-20", 1), ("bert", "pot", "2026-02-03", 1)]
 
 
-def known(folder: Path, acts: list[tuple], prices: tuple[tuple[str, str, int], ...] = ()) -> tuple[Knowledge, Marts]:
-    """Knowledge as of the cut, from marts that hold these acts."""
-    path = folder / f"marts-{len(acts)}-{len(prices)}.duckdb"
+VERSIONS = [  # item, first day, first day after it, category, brand, price
+    ("mug", "2025-01-01", None, "kitchen", "a", 300),
+    ("pan", "2026-01-20", None, "kitchen", "b", None),
+    ("pot", "2025-01-01", None, "garden", None, 900),
+]
+
+
+def known(folder: Path, acts: list[tuple], versions: list[tuple] = VERSIONS) -> tuple[Knowledge, Marts]:
+    """Knowledge as of the cut, from marts that hold these acts and versions of items."""
+    path = folder / f"marts-{len(acts)}-{len(versions)}.duckdb"
     with duckdb.connect(str(path)) as marts:
         marts.execute("""
             create table catalogue as select * from (values
-                ('mug', 'kitchen', 'a', true, date '2025-01-01'), ('pan', 'kitchen', 'b', true, date '2026-01-20'),
-                ('pot', 'garden', null, true, date '2025-01-01')
-            ) as t(item_id, category, brand, is_available, first_arrival_date);
+                ('mug', date '2025-01-01'), ('pan', date '2026-01-20'), ('pot', date '2025-01-01')
+            ) as t(item_id, first_arrival_date);
             create table users as select * from (values
                 ('anna', 'DE', date '2026-01-01', null::date), ('bert', 'FR', date '2026-01-01', null::date)
             ) as t(user_id, country, first_seen_date, flagged_date);
             create table interactions(user_id varchar, item_id varchar, event_date date, known_date date, weight double,
                 count_views bigint, count_carts bigint, count_purchases bigint);
-            create table item_history(item_id varchar, valid_from date, price_cents bigint);
+            create table item_history(item_id varchar, valid_from date, valid_to date, category varchar, brand varchar,
+                price_cents bigint);
         """)
         for user, item, day, count in acts:
             row = [user, item, day, day, 5.0 if count else 1.0, 1 - count, 0, count]
             marts.execute("insert into interactions values (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        for row in (("mug", "2025-01-01", 300), ("pot", "2025-01-01", 900), *prices):
-            marts.execute("insert into item_history values (?, ?, ?)", row)
+        for row in versions:
+            marts.execute("insert into item_history values (?, ?, ?, ?, ?, ?)", row)
         marts.execute("""
             create table item_days as
             select item_id, event_date, known_date, count(distinct user_id) as count_visitors,
@@ -66,9 +73,16 @@ def pair(knowledge: Knowledge, user: int, item: int) -> dict[str, float]:
 
 
 def test_what_comes_after_the_cut_changes_nothing(tmp_path: Path):
-    """Purchases, a price and a bestseller of later days are planted: every number stays as it was."""
+    """Purchases, a bestseller, and another price, category and brand of later days are planted: every number stays as
+    it was."""
     then, _ = known(tmp_path, ACTS)
-    now, _ = known(tmp_path, ACTS + LATER, prices=(("mug", "2026-02-02", 100),))
+    mug, *others = VERSIONS
+    moved = [("mug", "2025-01-01", "2026-02-02", *mug[3:]), ("mug", "2026-02-02", None, "garden", "b", 100), *others]
+    now, _ = known(tmp_path, ACTS + LATER, moved)
+    users, items = np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
+    for place in range(2):
+        expected = then.kind_share(place, users, items)
+        assert np.array_equal(now.kind_share(place, users, items), expected, equal_nan=True)
     assert np.array_equal(then.users, now.users, equal_nan=True)
     assert np.array_equal(then.items, now.items, equal_nan=True)
     assert np.array_equal(then.pairs.values, now.pairs.values, equal_nan=True)

@@ -106,6 +106,17 @@ def test_the_parts_sum_to_the_score(night: Run):
     assert falling["n"][0] == 0
 
 
+def test_candidates_next_below_a_shelf_tell_their_parts(night: Run):
+    """As many as the shelf is long and five more of those that can be bought; the parts sum to the score."""
+    candidates = rows(night, "select * from user_candidates join items using (item_id) where is_available")
+    told = candidates[candidates["als_score"].notna()]
+    owners = ["placement", "user_id"]
+    expected = candidates.groupby(owners).size().clip(upper=SMALL["shelve.length"] + 5)
+    assert told.groupby(owners).size().to_dict() == expected.to_dict()
+    parts = told[[name for name in told if name.endswith("_score")]].sum(axis=1)
+    assert (abs(parts - told["score"]) < 1e-9).all()
+
+
 def test_the_evidence_is_the_users_own(night: Run):
     """An evidence item stands in the user's history; every personal reason has one."""
     marts = Marts(night)
@@ -115,7 +126,19 @@ def test_the_evidence_is_the_users_own(night: Run):
     history = marts.frame("select distinct user_id, item_id from interactions")
     known = set(zip(marts.users.positions(history["user_id"]), marts.items.positions(history["item_id"]), strict=True))
     assert all(pair in known for pair in zip(users, items, strict=True))
-    assert set(shelves.loc[shelves["evidence_item_id"].isna(), "reason"]) <= {"popular_here"}
+    assert set(shelves.loc[shelves["evidence_item_id"].isna(), "reason"]) <= {"popular_here", "matches_your_search"}
+
+
+def test_the_evidence_query_is_the_users_own(night: Run):
+    """Of the one reason that has it, and typed by the user within the days that count."""
+    told = rows(night, "select user_id, reason, evidence_query as query from user_recommendations")
+    assert (told["query"].notna() == (told["reason"] == "matches_your_search")).all()
+    days = night.settings.fuse.query_days
+    typed = Marts(night).frame(
+        f"select user_id, query from user_queries where event_date > ?::date - {days}", night.day
+    )
+    own = set(typed.itertuples(index=False, name=None))
+    assert set(told.dropna()[["user_id", "query"]].itertuples(index=False, name=None)) <= own
 
 
 def test_tonight_beats_popularity_on_held_out_days(night: Run):

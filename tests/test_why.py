@@ -17,16 +17,18 @@ from tests.lake import built, lay
 
 HOSTILE = "[red]<b>Mug</b>[/] \x1b[31m"
 TITLES = {f"i{n}": f"Item {n}" for n in range(1, 8)} | {"i2": HOSTILE}
-PARTS = {f"{part}_score": 0.0 for part in ("als", "neighbours", "profile", "sequence", "habit", "popularity", "taste")}
+PARTS = {name: 0.0 for name in contracts.tables("serving")["user_recommendations"].names if name.endswith("_score")}
 RUN = {
     "run_id": "2026-03-01.nightly",
     "run_date": "2026-03-01",
     "label": "nightly",
     "opened_at": "2026-03-02",
     "code_version": "test",
-    "settings": json.dumps({"fuse": {"depth": 5}}),
+    "settings": json.dumps({"fuse": {"depth": 5, "query_days": 30}}),
     "packages": "{}",
     "fusion": "lambdarank",
+    "fusion_discover": "rrf",
+    "fusion_buy_again": "lambdarank",
 }
 
 
@@ -43,9 +45,10 @@ def bought(item: str) -> dict[str, object]:
 
 
 def candidates(placement: str, *items: str, user: str = "anna") -> list[dict[str, object]]:
-    """Candidates in this order, scores from 10 down."""
+    """Candidates in this order, scores from 10 down; the parts of i4 are told."""
     facts = {"placement": placement, "user_id": user, "run_id": RUN["run_id"]}
-    return [facts | {"rank": n, "item_id": item, "score": 11.0 - n} for n, item in enumerate(items, 1)]
+    parts = {"i4": PARTS | {"habit_score": 5.0, "als_score": 2.0}}
+    return [facts | {"rank": n, "item_id": i, "score": 11.0 - n} | parts.get(i, {}) for n, i in enumerate(items, 1)]
 
 
 def stands(placement: str, rank: int, item: str, score: float, user: str = "anna", **changes: object) -> dict:
@@ -59,15 +62,17 @@ TABLES: dict[str, list[dict[str, object]]] = {
         for item, title in TITLES.items()
     ],
     "runs": [RUN],
-    "user_history": [bought("i1"), met("i2"), met("i5", user="bert")],
+    "user_history": [bought("i1"), bought("i6"), met("i2"), met("i5", user="bert")],
     "user_candidates": [
         *candidates("for_you", "i3", "i2", "i1", "i4", "i7"),
         *candidates("discover", "i2"),
+        *candidates("buy_again", "i1", "i6"),
     ],
     "user_recommendations": [
         stands("for_you", 1, "i2", 9.0, neighbours_score=9.5, taste_score=-0.5, evidence_item_id="i1"),
         stands("for_you", 2, "i1", 8.0, habit_score=8.0, reason="bought_again", evidence_item_id="i1"),
-        stands("discover", 1, "i2", 10.0),
+        stands("buy_again", 1, "i1", 10.0),
+        stands("discover", 1, "i2", 10.0, reason="matches_your_search", evidence_query="[b]mug[/b]"),
         stands("discover", 2, "i4", -2.0, reason="popular_here", fallback="shop_popularity"),
     ],
 }
@@ -122,6 +127,8 @@ def told(perform, home: Path, *asked: str) -> str:
         (("anna", "i3"), "shelve", "not_available: it cannot be bought. Among the candidates it has rank 1"),
         (("anna", "i7"), "shelve", "it would stand at rank 4."),
         (("anna", "i4"), "shelve", "rank 3 (candidate 4), and the shelf has 2. Its score 7.0000 is 1.0000 less"),
+        (("anna", "i4"), "shelve", "It lacks most in habit: +5.0000 here, +8.0000 there."),
+        (("anna", "i6", "buy_again"), "shelve", "It lies too deep for its parts"),
     ],
 )  # fmt: skip
 def test_the_first_stage_that_dropped_an_item_is_named(home: Path, asked: tuple, stage: str, words: str):
@@ -149,10 +156,23 @@ def test_the_story_of_a_row(home: Path):
     ]
 
 
+def test_each_placement_names_what_ranks_it(home: Path):
+    """They are chosen apart."""
+    for placement, ranking in (("for_you", "lambdarank"), ("discover", "rrf"), ("buy_again", "lambdarank")):
+        item = "i2" if placement == "discover" else "i1"
+        assert f"ranked by        {ranking}" in told(why.why, home, "anna", item, placement).splitlines()
+
+
 def test_what_speaks_against_an_item_comes_last(home: Path):
     """The parts of a score stand from the loudest to the one that speaks against the item."""
     parts = [line[17:] for line in told(why.why, home, "anna", "i2").splitlines()]
-    assert (parts.index("+9.5000 neighbours"), parts.index("-0.5000 taste")) == (2, 8)
+    assert (parts.index("+9.5000 neighbours"), parts.index("-0.5000 taste")) == (2, 9)
+
+
+def test_a_query_is_shown_as_it_was_typed(home: Path):
+    """With the days for which it speaks; words in brackets are no markup."""
+    lines = told(why.why, home, "anna", "i2", "discover").splitlines()
+    assert "evidence         The user typed “[b]mug[/b]” in the last 30 days." in lines
 
 
 def test_a_row_that_filled_the_shelf_says_so(home: Path):

@@ -19,20 +19,23 @@ from pipelines.run import Run, stage, write_json
 
 LOG = logging.getLogger("nightshelf")
 SERVES = {"for_you": ("for_you", "buy_again"), "discover": ("discover",)}  # what each learned ranking puts in order
+NEAREST = 5  # rows below each shelf whose parts are told too: most questions why not are about them
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, and the figures."""
+    """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, the figures, and
+    held_out_lists."""
     marts = Marts(run)
     told = lessons(run, marts)
-    chosen, records = proof.prove(run, marts, told)
+    chosen, records, held_out = proof.prove(run, marts, told)
     rankings = {placement: learn(chosen[placement], told, run)[placement] for placement in LEARNED}
     for placement, ranking in rankings.items():
         LOG.info("%s is ranked by %s", placement, chosen[placement])
         ranking.save(folder / f"{placement}.json")
     write_json(folder / "fusion.json", chosen)
     write_json(folder / "metrics.json", records)
+    held_out.to_parquet(folder / "held_out_lists.parquet", index=False)
     del told
     _write_candidates(run, marts, rankings, folder)
 
@@ -41,28 +44,28 @@ def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], f
     columns = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
     schema = pa.schema(columns + [(f"{part}_score", pa.float64()) for part in PARTS])
     moment, may_stand = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
-    users, depth, length = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length
+    users, depth, told = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length + NEAREST
     with pq.ParquetWriter(folder / "candidates.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(users), USERS_PER_BLOCK):
             whole = slate(moment, users[start : start + USERS_PER_BLOCK])
             for learned, ranking in rankings.items():
                 placed = whole.only(whole.eligible(learned))
-                shown = ranked(placed, ranking, SERVES[learned], depth, may_stand, length)
+                shown = ranked(placed, ranking, SERVES[learned], depth, may_stand, told)
                 writer.write_table(pa.table(dict(zip(schema.names, shown, strict=True)), schema=schema))
 
 
 def ranked(
-    placed: Slate, ranking: Ranking, placements: Sequence[str], depth: int, may_stand: np.ndarray, length: int
+    placed: Slate, ranking: Ranking, placements: Sequence[str], depth: int, may_stand: np.ndarray, told: int
 ) -> list[np.ndarray]:
     """The best `depth` rows per user of each placement, best first, ties by item, as columns of candidates.parquet.
 
-    Parts of scores are told for the rows that reach a shelf, the first `length` whose items (I,) may stand there, and
-    are NaN elsewhere: to take trees apart costs more than all else that is done with a candidate.
+    Parts of scores are given for the first `told` rows whose items (I,) may stand on a shelf, and are NaN elsewhere: to
+    take trees apart costs more than all else that is done with a candidate.
     """
     found, score = placed.found, ranking.score(placed)
     best = [_best(found, score, placed.eligible(placement), depth) for placement in placements]
-    told = [_first(found.row_owners[rows], may_stand[found.items[rows]], length) for rows in best]
-    rows, is_told = np.concatenate(best), np.concatenate(told)
+    first = [_first(found.row_owners[rows], may_stand[found.items[rows]], told) for rows in best]
+    rows, is_told = np.concatenate(best), np.concatenate(first)
     apart, place = np.unique(rows[is_told], return_inverse=True)
     parts = np.full((len(rows), len(PARTS)), np.nan)
     parts[is_told] = ranking.parts(placed, apart)[place]

@@ -58,7 +58,8 @@ class Knowledge:
         self.users = _users(acts, len(marts.users))  # (U, USER_COLUMNS)
         self.items = _items(people, marts, until)  # (I, ITEM_COLUMNS)
         self.tastes = _shares(acts, len(marts.users), len(marts.items))  # (U, I) rows sum to 1
-        self.kinds = [pd.factorize(marts.catalogue[name])[0] for name in ("category", "brand")]  # (I,) each, -1: none
+        kinds = marts.kinds(until)
+        self.kinds = [pd.factorize(kinds[name])[0] for name in ("category", "brand")]  # (I,) each, -1: none
         self._kind_tastes = [_by_kind(self.tastes, codes) for codes in self.kinds]  # (U, C) each
         self.country, self.country_share = _countries(people, marts)
 

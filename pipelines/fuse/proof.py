@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from models import metrics
@@ -14,6 +15,7 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 
 MEASURED_AT = (10, 20)
+LISTED = 10  # rows of each published held-out list
 ABLATED_USERS = 1000  # of each window; a ranking is taught anew for every part
 COUNTRIES = 5  # the most frequent ones have figures of their own
 PLAIN = {"for_you": "habit", "discover": "popularity"}  # one line of SQL that every learned ranking must hold against
@@ -39,8 +41,8 @@ class Judged:
         return Judged(self.ranked[users], wanted)
 
 
-def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str], list[dict]]:
-    """The contender that may rank each placement, and the night's figures.
+def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str], list[dict], pd.DataFrame]:
+    """The contender that may rank each placement, the night's figures, and the lists that they are of.
 
     Contenders learn from the windows before the last one, and are judged on the last. Where there are none, nobody is
     judged by what was learnt of them either: each half of the users is ranked by what the other half teaches.
@@ -48,17 +50,18 @@ def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str
     *earlier, last = told
     learns = {name: _learner(name, run) for name in CONTENDERS}
     scores = {name: foretold(learns[name], earlier, last) for name in CONTENDERS}
-    chosen, records = {}, []
+    chosen, shown, records = {}, {}, []
     for placement in LEARNED:
         placed = last.placed(placement)
         judged = {name: _judged(placed, placed.slate.found.scores[:, s]) for s, name in enumerate(SOURCES)}
         judged |= {name: _judged(placed, score[placement]) for name, score in scores.items() if placement in score}
         chosen[placement] = choose(judged, placement, run.settings.fuse.ranker, run.settings.seed)
         judged["fused"] = judged[chosen[placement]]
+        shown[placement] = judged["fused"].ranked
         records += figures(placement, judged, slices(run, marts, last), run.settings.seed)
     if run.settings.fuse.ablation:
         records += ablation(run, learns, told, chosen)
-    return chosen, records
+    return chosen, records, lists(run, marts, last.slate.found.owners, shown)
 
 
 def _learner(name: str, run: Run) -> Learn:
@@ -128,6 +131,17 @@ def slices(run: Run, marts: Marts, last: Lesson) -> dict[str, tuple[np.ndarray, 
     return found | {f"country_{name}": ((users["country"] == name).to_numpy(), everything) for name in frequent}
 
 
+def lists(run: Run, marts: Marts, users: np.ndarray, shown: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """held_out_lists: what users (B,) would have been shown at the cut, by placement (B, K) items padded with -1."""
+    tables = []
+    for placement, ranked in shown.items():
+        row, place = np.nonzero(ranked[:, :LISTED] >= 0)
+        columns = {"user_id": marts.users.ids[users[row]], "rank": place + 1}
+        columns["item_id"] = marts.items.ids[ranked[row, place]]
+        tables.append(pd.DataFrame({"placement": placement, **columns}))
+    return pd.concat(tables, ignore_index=True).assign(trained_on=run.holdout_cut, run_id=run.run_id)
+
+
 def figures(
     placement: str, judged: Mapping[str, Judged], parts: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
 ) -> list[dict]:
@@ -150,13 +164,14 @@ def figures(
 def ablation(run: Run, learns: Mapping[str, Learn], told: Sequence[Lesson], chosen: Mapping[str, str]) -> list[dict]:
     """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source.
 
-    Every ranking, the whole one too, is taught and judged on the same sample of users.
+    Every ranking, the whole one too, is taught and judged on the same sample of users. A shop without queries has
+    nothing to lose by them.
     """
     *earlier, last = (lesson.of(_every(lesson, ABLATED_USERS)) for lesson in told)
     proposals, records = run.settings.fuse.candidates, []
     names = sorted(set(chosen.values()))
     whole = {name: foretold(learns[name], earlier, last) for name in names}
-    for part in PARTS:
+    for part in filter(last.slate.tells, PARTS):
         less, blind = [one.without(part, proposals) for one in earlier], last.without(part, proposals)
         without = {name: foretold(learns[name], less, blind) for name in names}
         for placement, name in chosen.items():
