@@ -11,3 +11,7 @@ class NothingToLearn(ValueError):
 
 class TooLarge(ValueError):
     """The input needs more memory than the method is allowed; the message says which method does without."""
+
+
+class UnknownEncoder(ValueError):
+    """The pretrained encoder that was named cannot be used; the message says why and what to name instead."""

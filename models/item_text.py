@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,13 @@ class Tokens:
         """(N,) tokens in each row."""
         return np.count_nonzero(self.ids, axis=1)
 
+    @property
+    def contents(self) -> np.ndarray:
+        """(N,) uint64 hash of what each row says, whatever the padding: equal rows, equal numbers."""
+        texts = zip(self.ids, self.fields, self.lengths, strict=True)
+        hashes = (hashlib.blake2b(ids[:n].tobytes() + fields[:n].tobytes(), digest_size=8) for ids, fields, n in texts)
+        return np.frombuffer(b"".join(one.digest() for one in hashes), dtype=np.uint64)
+
     def take(self, rows: np.ndarray) -> Tokens:
         """These rows, no wider than the longest of them (one column at least)."""
         ids = self.ids[rows]
@@ -43,15 +51,20 @@ class Tokens:
 
 
 class TextTokenizer:
-    """Byte-pair encoding over bytes, trained on the shop's own words: no string is out of vocabulary."""
+    """Byte-pair encoding over bytes, trained on the shop's own words: no string is out of vocabulary.
+
+    Another tokenizer may stand in its place; unless its id 0 is padding, its ids are counted from 1.
+    """
 
     def __init__(self, tokenizer: Tokenizer):
+        tokenizer.encode_special_tokens = True  # a text that says "[PAD]" is a text
         self._tokenizer = tokenizer
+        self.shift = int(tokenizer.id_to_token(0) != PADDING)
 
     @property
     def vocabulary_size(self) -> int:
         """Number of token ids, padding and the 256 bytes included; may be less than asked for."""
-        return self._tokenizer.get_vocab_size()
+        return self._tokenizer.get_vocab_size() + self.shift
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int = 8192) -> TextTokenizer:
@@ -74,7 +87,6 @@ class TextTokenizer:
             show_progress=False,
         )
         tokenizer.train_from_iterator(texts, trainer)
-        tokenizer.encode_special_tokens = True  # a text that says "[PAD]" is a text
         return cls(tokenizer)
 
     def encode_items(self, fields: Mapping[str, Sequence[str | None]], max_tokens: int = 48) -> Tokens:
@@ -99,7 +111,7 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The normalised text behind token ids, padding left out."""
-        return self._tokenizer.decode([int(one) for one in ids if one]).strip()
+        return self._tokenizer.decode([int(one) - self.shift for one in ids if one]).strip()
 
     def _encode(self, fields: Mapping[str, Sequence[str | None]], max_tokens: int) -> Tokens:
         """Lay the fields of each row one after the other."""
@@ -107,11 +119,11 @@ class TextTokenizer:
         tokens = Tokens(np.zeros((count, max_tokens), np.int32), np.zeros((count, max_tokens), np.int8))
         filled = [0] * count
         for name, texts in fields.items():
-            encodings = self._tokenizer.encode_batch_fast([text or "" for text in texts])
+            encodings = self._tokenizer.encode_batch_fast([text or "" for text in texts], add_special_tokens=False)
             for row, encoding in enumerate(encodings):
                 start = filled[row]
                 stop = min(start + len(encoding), max_tokens)
-                tokens.ids[row, start:stop] = encoding.ids[: stop - start]
+                tokens.ids[row, start:stop] = np.array(encoding.ids[: stop - start], dtype=np.int32) + self.shift
                 tokens.fields[row, start:stop] = FIELDS.index(name)
                 filled[row] = stop
         return tokens
@@ -124,9 +136,7 @@ class TextTokenizer:
     @classmethod
     def load(cls, folder: Path | str) -> TextTokenizer:
         """Read what `save` wrote."""
-        tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-        tokenizer.encode_special_tokens = True
-        return cls(tokenizer)
+        return cls(Tokenizer.from_file(str(Path(folder) / "tokenizer.json")))
 
 
 def _normalizer() -> normalizers.Normalizer:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.encoder import TextEncoder, guessing_losses
 from models.errors import Diverged
-from models.item_text import FIELDS, Tokens
+from models.item_text import FIELDS
 
 QUIET = 0.02  # spread of the weights that write into the residual stream: layers start almost silent
 LARGEST_COSINE = 0.95  # mean of random pairs of items; beyond it all vectors say the same
@@ -31,7 +32,10 @@ class ProfileConfig:
     heads: int = 4
     hidden_size: int = 64  # width inside; 96 finds 2% more in a shop of 4,000 items and takes twice as long
     max_tokens: int = 48  # of an item; the description is what is cut
-    dropout: float = 0.1  # share of tokens hidden while training: no item may hang on one word
+    dropout: float = 0.1  # share of tokens hidden while training, and guessed: no item may hang on one word
+
+    def build(self) -> ItemProfileEncoder:
+        return ItemProfileEncoder(self)
 
 
 class SelfAttention(nn.Module):
@@ -70,8 +74,8 @@ class Block(nn.Module):
         return x + self.thought(self.thought_norm(x))
 
 
-class ItemProfileEncoder(nn.Module):
-    """Reads an item or a query, told apart by their fields only, and gives a unit vector.
+class ItemProfileEncoder(TextEncoder):
+    """The shop's own encoder, trained from scratch; it tells items and queries apart by their fields only.
 
     Raises:
         ValueError: hidden_size is not a multiple of heads.
@@ -101,19 +105,27 @@ class ItemProfileEncoder(nn.Module):
             nn.init.zeros_(silent.weight)
 
     def forward(self, ids: Tensor, fields: Tensor) -> Tensor:
-        """Unit vectors (B, E) of texts given as token ids and fields, both (B, T); zero for a text without tokens."""
+        return self._read(ids, fields, torch.zeros_like(ids, dtype=torch.bool))[0]
+
+    def recall(self, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = (torch.rand(ids.shape, device=ids.device) < self.config.dropout) & (ids > 0)
+        hidden[:, 0] = False
+        vectors, states = self._read(ids, fields, hidden)
+        return vectors, guessing_losses(states, self.token.weight, ids, hidden)
+
+    def _read(self, ids: Tensor, fields: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors (B, E) and states (B, T, D); nobody reads a hidden token, which itself reads the others."""
         present = ids > 0  # (B, T)
-        hidden = torch.rand(ids.shape, device=ids.device) < self.config.dropout * self.training
         mask = present & ~hidden
         mask[:, 0] = True  # attention needs something to read, even in an empty text
         places = torch.arange(ids.shape[1], device=ids.device)
-        x = self.token(ids) + self.field(fields) + self.position(places)  # (B, T, D)
+        x = self.token(ids.masked_fill(hidden, 0)) + self.field(fields) + self.position(places)  # (B, T, D)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x)
         share = self.weight(x)[..., 0].masked_fill(~mask, -torch.inf).softmax(dim=1)  # (B, T)
         pooled = (share[:, None, :] @ x)[:, 0]  # (B, D)
-        return functional.normalize(self.project(pooled), dim=1) * present[:, :1]
+        return functional.normalize(self.project(pooled), dim=1) * present[:, :1], x
 
     def save(self, folder: Path | str) -> None:
         """Write encoder.safetensors and encoder.json."""
@@ -174,18 +186,6 @@ class HistoryAttention(nn.Module):
         return attention.eval()
 
 
-@torch.inference_mode()
-def encode(encoder: ItemProfileEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
-    """Vectors (N, E) float32 of all texts in the order given; texts of like length share a batch."""
-    encoder.eval()
-    vectors = np.zeros((len(tokens), encoder.config.embedding_size), dtype=np.float32)
-    order = np.argsort(tokens.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        vectors[rows] = encoder(*as_tensors(tokens.take(rows), encoder)).cpu().numpy()
-    return vectors
-
-
 def check_vectors(vectors: np.ndarray, seed: int = 0) -> None:
     """Refuse vectors (N, E) of which nothing can be told.
 
@@ -205,21 +205,6 @@ def check_vectors(vectors: np.ndarray, seed: int = 0) -> None:
             f"{len(distinct)} item vectors have collapsed, the mean cosine of two is {cosine:.3f} (at most "
             f"{LARGEST_COSINE}): lower profile.learning_rate, or see whether the titles differ"
         )
-
-
-def as_tensors(tokens: Tokens, encoder: ItemProfileEncoder) -> tuple[Tensor, Tensor]:
-    """Ids and fields as the encoder wants them, on its device.
-
-    Raises:
-        ValueError: the texts are longer than the encoder reads, or another tokenizer made them.
-    """
-    config, width, largest = encoder.config, tokens.ids.shape[1], int(tokens.ids.max(initial=0))
-    if width > config.max_tokens:
-        raise ValueError(f"texts have up to {width} tokens, the encoder reads {config.max_tokens}: encode them shorter")
-    if largest >= config.vocabulary_size:
-        raise ValueError(f"token {largest} is beyond the {config.vocabulary_size} of the encoder: use its tokenizer")
-    device = encoder.token.weight.device
-    return torch.from_numpy(tokens.ids).long().to(device), torch.from_numpy(tokens.fields).long().to(device)
 
 
 def _shares(logits: Tensor, mask: Tensor) -> Tensor:

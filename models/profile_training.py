@@ -7,20 +7,29 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.early_stop import Watch
+from models.encoder import Shape, TextEncoder, as_tensors
 from models.errors import Diverged, NothingToLearn
 from models.item_text import FIELDS, Tokens
-from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig, as_tensors
+from models.profile import HistoryAttention
 
 SHARES = (0.5, 0.25, 0.25)  # of a batch: item ↔ item, query → item, own words → item
 ITEMS, QUERIES, WORDS = range(3)  # the kinds of pair, in the order of SHARES
 WORD_FIELDS = tuple(FIELDS.index(name) for name in ("title", "category", "brand"))  # what people search for
 MAX_WORDS = 4  # tokens of a pseudo-query
+GUESSING = 0.1  # what the loss of guessing hidden tokens weighs beside that of the pairs
+KEPT_APART = 20  # one pair in so many is not learnt from, but validates
+LEAST_APART = 100  # pairs; fewer say nothing, and none is kept apart
+VALIDATION_BATCHES = 2
+WIDTHS = 3  # texts of a batch are read in so many groups of like length
+LEAST_IN_WIDTH = 32  # texts below which a group of its own costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class PairSource:
     ):
         self.items, self.queries, self.item_pairs, self.query_pairs = items, queries, item_pairs, query_pairs
         self.speaking = np.flatnonzero(_is_word(items).any(axis=1))  # items with words to make a query of
-        self.counts = _split(batch_size, (len(item_pairs), len(query_pairs), len(self.speaking)))
+        self.counts = _counts(batch_size, (len(item_pairs), len(query_pairs), len(self.speaking)))
         behaviour = (popularity + 1.0) / (popularity + 1.0).sum()
         self.log_behaviour = np.log(behaviour)
         share_words = self.counts[WORDS] / batch_size
@@ -109,27 +118,40 @@ def pseudo_queries(items: Tokens, dice: np.random.Generator) -> Tokens:
     return Tokens(ids, np.full_like(ids, FIELDS.index("query"), dtype=np.int8))
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a training went: the loss of each step, the figures of each evaluation, and which rule ended it."""
+
+    losses: list[float]
+    validation: list[float]
+    ended_by: str
+
+
 def train_encoder(
     items: Tokens,
     queries: Tokens,
     item_pairs: np.ndarray,
     query_pairs: np.ndarray,
     popularity: np.ndarray,
-    config: ProfileConfig,
+    config: Shape,
     *,
     steps: int = 1000,
     batch_size: int = 256,
     learning_rate: float = 4e-3,
+    patience: int = 5,
+    max_minutes: float = math.inf,
     seed: int = 0,
     threads: int = 1,
     temperature: float = 0.05,
-    start: ItemProfileEncoder | None = None,
+    start: TextEncoder | None = None,
     device: str = "cpu",
-) -> tuple[ItemProfileEncoder, list[float]]:
+) -> tuple[TextEncoder, Training]:
     """Learn one encoder for items and queries from what people bought together and clicked.
 
-    The loss is the in-batch softmax in both directions, corrected for popularity by logQ (Yi et al., 2019).
-    Equal arguments (seed and threads among them) give equal weights on a CPU.
+    The loss is the in-batch softmax in both directions, corrected for popularity by logQ (Yi et al., 2019), and a
+    little of guessing hidden tokens from the others (Devlin et al., 2019). The weights are the best ones on pairs that
+    were kept apart. Equal arguments (seed and threads among them) give equal weights on a CPU, unless `max_minutes`
+    ended the training.
 
     Args:
         items: the catalogue, I rows.
@@ -137,28 +159,56 @@ def train_encoder(
         item_pairs: (P, 2) item positions that share a basket or a session.
         query_pairs: (Q, 2) query row and the item position that was clicked or bought.
         popularity: (I,) how often each item occurs in the pairs, or bought counts in their place.
+        patience: of `EVALUATIONS` evaluations as many in a row without improvement end the training.
         start: continue from these weights, which stay as they are.
     Returns:
-        The encoder, ready to encode, and the loss of each step.
+        The encoder, ready to encode, and how its training went.
     Raises:
         NothingToLearn: there is neither a pair nor an item with a word.
         ValueError: `start` has another shape than `config`.
         Diverged: a loss is not finite.
     """
-    source = PairSource(items, queries, item_pairs, query_pairs, popularity, batch_size)
     if start is not None and start.config != config:
         raise ValueError(f"`start` has {start.config}, asked for {config}: train from scratch or keep the shape")
+    (taught_items, kept_items), (taught_queries, kept_queries) = split(item_pairs), split(query_pairs)
+    taught = PairSource(items, queries, taught_items, taught_queries, popularity, batch_size)
+    kept = PairSource(items, queries, kept_items, kept_queries, popularity, batch_size)
     with reproducible(seed, threads, device):
-        encoder = (ItemProfileEncoder(config) if start is None else copy.deepcopy(start)).to(device).train()
+        encoder = (config.build() if start is None else copy.deepcopy(start)).to(device).train()
         dice = np.random.default_rng(seed)
 
-        def loss() -> Tensor:
-            batch = source.draw(dice)
-            left, right = _sides(encoder, items, batch)
-            return contrastive_loss(left @ right.T / temperature, batch, source.log_q)
+        def pair_loss(batch: Batch, source: PairSource) -> tuple[Tensor, Tensor]:
+            left, right, guesses = _sides(encoder, items, batch)
+            return contrastive_loss(left @ right.T / temperature, batch, source.log_q), guesses
 
-        losses = _descend(encoder, loss, steps, learning_rate)
-    return encoder.eval(), losses
+        def loss() -> Tensor:
+            pairs, guesses = pair_loss(taught.draw(dice), taught)
+            return pairs + GUESSING * guesses.sum() / max(len(guesses), 1)
+
+        @torch.inference_mode()
+        def validate() -> float:
+            encoder.eval()
+            same = np.random.default_rng(seed)
+            losses = [pair_loss(kept.draw(same), kept)[0].item() for _ in range(VALIDATION_BATCHES)]
+            encoder.train()
+            return float(np.mean(losses))
+
+        watch = Watch(validate, patience, 60 * max_minutes)
+        with encoder.learning(learning_rate) as groups:
+            losses = _descend(encoder, groups, loss, steps, watch)
+            encoder.load_state_dict(watch.best)
+    return encoder.eval(), Training(losses, watch.figures, watch.ended_by)
+
+
+def split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (P, 2) to learn from, and those kept apart; equal pairs, also turned around, fall on one side.
+
+    Where those would be fewer than `LEAST_APART`, all pairs do both.
+    """
+    low, high = (np.sort(pairs, axis=1).astype(np.uint64) + np.uint64(1)).T
+    mixed = (low * np.uint64(0x9E3779B97F4A7C15) ^ high) * np.uint64(0xBF58476D1CE4E5B9)
+    is_kept = (mixed >> np.uint64(40)) % np.uint64(KEPT_APART) == 0
+    return (pairs[~is_kept], pairs[is_kept]) if is_kept.sum() >= LEAST_APART else (pairs, pairs)
 
 
 def contrastive_loss(scores: Tensor, batch: Batch, log_q: np.ndarray) -> Tensor:
@@ -237,7 +287,8 @@ def train_history(
             scores = users @ vectors[torch.from_numpy(wanted).to(device)].T / temperature  # (B, B)
             return _softmax_loss(scores, log_q[wanted], wanted[:, None] != wanted[None, :])
 
-        _descend(attention, loss, steps, learning_rate)
+        groups = [{"params": list(attention.parameters()), "lr": learning_rate}]
+        _descend(attention, groups, loss, steps)
     return attention.eval()
 
 
@@ -256,14 +307,31 @@ def user_vectors(
     return users, weights
 
 
-def _sides(encoder: ItemProfileEncoder, items: Tokens, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Vectors of the left and the right sides, (B, E) each; every item is read once."""
+def _sides(encoder: TextEncoder, items: Tokens, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors of the left and the right sides, (B, E) each, and the losses (M,) of guessing what was hidden.
+
+    Every item is read once. An encoder that is not learning reads everything.
+    """
     unique, place = np.unique(np.concatenate([batch.item_lefts, batch.rights]), return_inverse=True)
-    vectors = encoder(*as_tensors(items.take(unique), encoder))[torch.from_numpy(place)]
-    left, right = vectors.split([len(batch.item_lefts), len(batch.rights)])
+    vectors, guesses = _read(encoder, items.take(unique))
+    left, right = vectors[torch.from_numpy(place)].split([len(batch.item_lefts), len(batch.rights)])
     if len(batch.texts):
-        left = torch.cat([left, encoder(*as_tensors(batch.texts, encoder))])
-    return left, right
+        found, more = _read(encoder, batch.texts)
+        left, guesses = torch.cat([left, found]), torch.cat([guesses, more])
+    return left, right, guesses
+
+
+def _read(encoder: TextEncoder, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Vectors (N, E) and losses (M,), in groups of like length, so that a long text does not widen all."""
+    order = np.argsort(tokens.lengths, kind="stable")
+    groups = np.array_split(order, WIDTHS) if len(tokens) >= WIDTHS * LEAST_IN_WIDTH else [order]
+    told = [_recall(encoder, *as_tensors(tokens.take(rows), encoder)) for rows in groups]
+    vectors, guesses = (torch.cat(one) for one in zip(*told, strict=True))
+    return vectors[torch.from_numpy(np.argsort(order))], guesses
+
+
+def _recall(encoder: TextEncoder, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+    return encoder.recall(ids, fields) if encoder.training else (encoder(ids, fields), torch.zeros(0))
 
 
 def _softmax_loss(scores: Tensor, log_q: np.ndarray, rivals: np.ndarray) -> Tensor:
@@ -274,24 +342,32 @@ def _softmax_loss(scores: Tensor, log_q: np.ndarray, rivals: np.ndarray) -> Tens
     return functional.cross_entropy(corrected, torch.arange(len(scores), device=scores.device))
 
 
-def _descend(module: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float) -> list[float]:
+def _descend(
+    module: nn.Module,
+    groups: list[dict[str, Any]],
+    loss: Callable[[], Tensor],
+    steps: int,
+    watch: Watch | None = None,
+) -> list[float]:
     """AdamW for `steps` steps, a tenth of them warming up, then along a cosine to zero; the loss of each step."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=0.01)
+    peak, optimizer = groups[-1]["lr"], torch.optim.AdamW(groups, weight_decay=0.01)
     warm_up = max(steps // 10, 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm_up, (1 + math.cos(math.pi * step / steps)) / 2)
     )
     losses = []
-    for step in range(steps):
+    for step in range(1, steps + 1):
         optimizer.zero_grad()
         current = loss()
         losses.append(current.item())
         if not math.isfinite(losses[-1]):
-            raise Diverged(f"the loss of step {step} of {steps} is {losses[-1]}: lower learning_rate {learning_rate}")
+            raise Diverged(f"the loss of step {step} of {steps} is {losses[-1]}: lower learning_rate {peak}")
         current.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        if watch and watch.is_over(module, step, steps):
+            break
     return losses
 
 
@@ -323,7 +399,7 @@ def _is_word(items: Tokens) -> np.ndarray:
     return np.isin(items.fields, WORD_FIELDS) & (items.ids > 0)
 
 
-def _split(batch_size: int, available: tuple[int, int, int]) -> list[int]:
+def _counts(batch_size: int, available: tuple[int, int, int]) -> list[int]:
     """Pairs of each kind in a batch: by SHARES, over the kinds that exist at all."""
     shares = np.where(np.array(available) > 0, SHARES, 0.0)
     if not shares.any():

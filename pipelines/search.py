@@ -10,12 +10,11 @@ import pandas as pd
 import Stemmer
 from scipy import sparse
 
-from models import fusion, metrics, profile, retrieval
+from models import encoder, fusion, metrics, retrieval
 from models.candidates import Candidates
 from models.errors import NothingToLearn
 from models.fusion import LinearBlend
 from models.item_text import TextTokenizer
-from models.profile import ItemProfileEncoder
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run, stage, write_json
@@ -37,7 +36,7 @@ class Index:
         tokens = tokenizer.encode_queries(list(queries.ids), run.settings.profile.max_tokens)
         self.queries, self.lexical = queries, lexical
         self.item_vectors = np.load(folder / "item_vectors.npy")
-        self.query_vectors = profile.encode(ItemProfileEncoder.load(folder), tokens, QUERIES_PER_BLOCK)
+        self.query_vectors = encoder.encode(encoder.load(folder), tokens, QUERIES_PER_BLOCK)
         self.behaviour = smoothed(marts.query_clicks(queries, run.cuts[part]))
         self.allowed = marts.known_items(run.cuts[part]) & marts.catalogue["is_available"].to_numpy(dtype=bool)
         self.count, self.memory_bytes = run.settings.search.results, run.settings.fuse.memory_mb << 20

@@ -179,13 +179,25 @@ class NeighbourModel(Section):
 
 
 class Profile(Section):
+    encoder: str = Field(
+        "", description="Hugging Face encoder that reads texts, a name or a folder; empty: one trained on this shop."
+    )
+    fine_tune: Literal["full", "lora", "none"] = Field(
+        "lora", description="What learns of a pretrained encoder: all of it, low-rank adapters, or only what is on top."
+    )
     embedding_size: int = Field(64, ge=8, description="Length of the item-profile vectors.")
     hidden_size: int = Field(64, ge=8, description="Width of the Transformer.")
     layers: int = Field(2, ge=1, description="Blocks of the Transformer.")
     heads: int = Field(4, ge=1, description="Attention heads per block.")
     vocabulary_size: int = Field(8000, ge=300, description="Size of the tokenizer trained on the catalogue.")
     max_tokens: int = Field(48, ge=4, description="Tokens kept of one item's text.")
-    steps: int = Field(500, ge=1, description="Training steps of the encoder.")
+    steps: int = Field(500, ge=1, description="Training steps of the encoder at most.")
+    patience: int = Field(
+        5, ge=1, description="Of 20 evaluations on pairs kept apart, those in a row without gain that end its training."
+    )
+    max_minutes: float = Field(
+        60.0, gt=0, description="Minutes after which one training of the encoder ends, whatever its state."
+    )
     history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
     history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
     sequence_size: int = Field(128, ge=8, description="Width of the network that reads a history as a sequence.")

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.early_stop import Watch
+from models.encoder import encode, load
 from models.errors import Diverged, NothingToLearn
 from models.item_text import FIELDS, TextTokenizer, Tokens
-from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig, encode
+from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig
 from models.profile_training import (
     ITEMS,
     MAX_WORDS,
@@ -15,6 +17,7 @@ from models.profile_training import (
     PairSource,
     contrastive_loss,
     pseudo_queries,
+    split,
     train_encoder,
     train_history,
     user_vectors,
@@ -73,7 +76,8 @@ def agreement(encoder, items, rows):
 
 def test_neighbours_share_their_group(trained, items, config):
     """Baskets teach which words go together: neighbours agree with the group, also those of items nobody bought."""
-    encoder, losses = trained
+    encoder, training = trained
+    losses = training.losses
     assert agreement(encoder, items, WARM) > 0.97
     assert agreement(encoder, items, COLD) > 0.9
     assert agreement(untrained(config), items, WARM) < 0.9
@@ -124,14 +128,63 @@ def test_training_leaves_torch_as_it_was(items, tokenizer, config):
 
 def test_training_continues_from_earlier_weights(trained, items, tokenizer, config):
     """A start lowers the first loss, stays unchanged itself, and must have the shape that is asked for."""
-    encoder, losses = trained
+    encoder, training = trained
     before = encode(encoder, items)
     arguments = items, tokenizer.encode_queries([]), BASKETS, NO_PAIRS, POPULARITY
     _, later = train_encoder(*arguments, config, steps=2, start=encoder, **FAST)
-    assert later[0] < losses[0] - 0.5
+    assert later.losses[0] < training.losses[0] - 0.5
     np.testing.assert_array_equal(encode(encoder, items), before)
     with pytest.raises(ValueError, match="train from scratch or keep the shape"):
         train_encoder(*arguments, ProfileConfig(600), steps=1, start=encoder)
+
+
+def test_training_ends_when_nothing_gets_better():
+    """Two looks in a row without gain, or the time, end it; the best weights are remembered."""
+    module, figures = torch.nn.Linear(1, 1), iter([3.0, 2.0, 2.5, 2.5, 1.0])
+    watch = Watch(lambda: next(figures), patience=2, max_seconds=60, clock=lambda: 0)
+    weights = []
+    for step in range(1, 5):
+        weights.append(module.weight.item())
+        assert watch.is_over(module, step, 20) == (step == 4)
+        torch.nn.init.normal_(module.weight)
+    assert (watch.ended_by, watch.best["weight"].item()) == ("patience", weights[1])
+    clock = iter([0, 61])
+    late = Watch(lambda: 1.0, patience=2, max_seconds=60, clock=lambda: next(clock))
+    assert late.is_over(module, 1, 1000)
+    assert (late.ended_by, len(late.best)) == ("minutes", 2)
+
+
+def test_it_is_told_how_training_went(trained):
+    """A twentieth of the steps between two looks; five looks without gain after the best ended it."""
+    _, training = trained
+    assert (training.ended_by, len(training.losses)) == ("patience", 6 * len(training.validation))
+    assert training.validation.index(min(training.validation)) == len(training.validation) - 6
+    assert min(training.validation) < training.validation[0] - 0.2
+
+
+def test_a_pair_kept_apart_is_kept_apart_whole():
+    """One pair in twenty validates, and neither it nor its mirror image teaches; of a few pairs none is spared."""
+    pairs = DICE.integers(300, size=(10_000, 2))
+    taught, kept = split(np.concatenate([pairs, pairs[:, ::-1]]))
+    sides = [{tuple(sorted(pair)) for pair in side.tolist()} for side in (taught, kept)]
+    assert not sides[0] & sides[1]
+    assert 0.03 < len(kept) / 20_000 < 0.07
+    assert [len(side) for side in split(pairs[:50])] == [50, 50]
+
+
+def test_hidden_words_are_guessed_from_their_neighbours(config):
+    """Where two words always stand together, training teaches to name the one that is hidden."""
+    encoder = untrained(config).train()
+    ids = torch.tensor([[9, 5, 6], [9, 7, 8]]).repeat(32, 1)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        _, guesses = encoder.recall(ids, torch.ones_like(ids))
+        optimizer.zero_grad()
+        guesses.mean().backward()
+        optimizer.step()
+        losses.append(guesses.mean().item())
+    assert np.mean(losses[-5:]) < 0.2 < losses[0]
 
 
 def test_divergence_names_its_cure(items, tokenizer, config):
@@ -273,7 +326,7 @@ def test_a_saved_encoder_comes_back(trained, items, tmp_path):
     attention = HistoryAttention(16)
     torch.nn.init.normal_(attention.query.weight)
     attention.save(tmp_path)
-    np.testing.assert_array_equal(encode(ItemProfileEncoder.load(tmp_path), items), encode(encoder, items))
+    np.testing.assert_array_equal(encode(load(tmp_path), items), encode(encoder, items))
     assert torch.equal(HistoryAttention.load(tmp_path).query.weight, attention.query.weight)
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
 

@@ -1,0 +1,112 @@
+"""What training, encoding and search need of a network that reads texts, whichever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.item_text import Tokens
+
+
+class Shape(Protocol):
+    """What is fixed before an encoder learns; equal shapes may go on from each other's weights."""
+
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def embedding_size(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    def build(self) -> TextEncoder:
+        """An encoder of this shape as it is before the first step."""
+        ...
+
+
+class TextEncoder(nn.Module, ABC):
+    """Reads items and queries, (B, T) token ids and fields, and gives unit vectors; zero for a text without tokens."""
+
+    config: Shape
+
+    @abstractmethod
+    def forward(self, ids: Tensor, fields: Tensor) -> Tensor:
+        """Unit vectors (B, E)."""
+
+    @abstractmethod
+    def recall(self, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (B, E) of texts of which some tokens are hidden, and the cross-entropy (M,) of guessing each."""
+
+    @contextmanager
+    def learning(self, learning_rate: float) -> Iterator[list[dict[str, Any]]]:
+        """What may change while it learns, in groups with the peak learning rate of each."""
+        yield [{"params": list(self.parameters()), "lr": learning_rate}]
+
+    @abstractmethod
+    def save(self, folder: Path | str) -> None:
+        """Write the weights as safetensors and encoder.json."""
+
+
+def load(folder: Path | str) -> TextEncoder:
+    """The encoder that was saved there, ready to encode."""
+    if "source" in json.loads((Path(folder) / "encoder.json").read_text(encoding="utf-8")):
+        from models.pretrained import PretrainedEncoder  # importing transformers takes seconds
+
+        return PretrainedEncoder.load(folder)
+    from models.profile import ItemProfileEncoder
+
+    return ItemProfileEncoder.load(folder)
+
+
+@torch.inference_mode()
+def encode(encoder: TextEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
+    """Vectors (N, E) float32 of all texts in the order given.
+
+    Equal texts are read once; texts of like length share a batch.
+    """
+    encoder.eval()
+    _, first, place = np.unique(tokens.contents, return_index=True, return_inverse=True)
+    vectors = np.zeros((len(first), encoder.config.embedding_size), dtype=np.float32)
+    order = np.argsort(tokens.lengths[first], kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        vectors[rows] = encoder(*as_tensors(tokens.take(first[rows]), encoder)).float().cpu().numpy()
+    return vectors[place]
+
+
+def version(encoder: TextEncoder) -> str:
+    """SHA-256 of the weights, hexadecimal: equal versions give a text equal vectors."""
+    hashed = hashlib.sha256()
+    for name, weights in sorted(encoder.state_dict().items()):
+        hashed.update(name.encode())
+        hashed.update(weights.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def as_tensors(tokens: Tokens, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+    """Ids and fields as the encoder wants them, on its device.
+
+    Raises:
+        ValueError: the texts are longer than the encoder reads, or another tokenizer made them.
+    """
+    config, width, largest = encoder.config, tokens.ids.shape[1], int(tokens.ids.max(initial=0))
+    if width > config.max_tokens:
+        raise ValueError(f"texts have up to {width} tokens, the encoder reads {config.max_tokens}: encode them shorter")
+    if largest >= config.vocabulary_size:
+        raise ValueError(f"token {largest} is beyond the {config.vocabulary_size} of the encoder: use its tokenizer")
+    device = next(encoder.parameters()).device
+    return torch.from_numpy(tokens.ids).long().to(device), torch.from_numpy(tokens.fields).long().to(device)
+
+
+def guessing_losses(states: Tensor, table: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:
+    """(M,) cross-entropy of naming each hidden token from its state (B, T, D), by the token embeddings (V, D)."""
+    scores = states[hidden] @ table.T / table.shape[1] ** 0.5  # (M, V)
+    return functional.cross_entropy(scores, ids[hidden], reduction="none")
