@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,6 @@ STAGE_HELP = {
     "shelve": "Build the finished lists.",
     "search": "Answer the queries that people typed.",
     "validate": "Hold tonight's tables against their contract and the gates.",
-    "publish": "Write the release and move the link to it.",
     "report": "Write the page about the night.",
 }
 
@@ -109,7 +109,19 @@ def _stage_command(stage: str):
 
 
 for _stage in whole_night.STAGES:
-    app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
+    if _stage != "publish":
+        app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Stages of a run")
+def publish(
+    run_id: Annotated[str, typer.Argument(help="A run that the gate let through.")],
+    why: Annotated[str | None, typer.Option(help="Reason to publish what readers were taken back from.")] = None,
+) -> None:
+    """Bring the release in and move the pointer to it."""
+    if why is not None:
+        replace(Run.load(run_id), publish_anyway=_leave(why)).save()
+    whole_night.perform("publish", run_id)
 
 
 @app.command(rich_help_panel="The night")
@@ -242,11 +254,19 @@ def settings() -> None:
 
 
 @app.command(rich_help_panel="The night")
+def releases() -> None:
+    """What was published and gone back to: when, what, who, why, and what it replaced."""
+    from pipelines import show
+
+    show.releases(CONSOLE, home())
+
+
+@app.command(rich_help_panel="The night")
 def rollback(
-    why: Annotated[str, typer.Option(help="Reason, kept in the audit file.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the releases.")],
     to: Annotated[str | None, typer.Option(help="Release to show again. Default: the one before.")] = None,
 ) -> None:
-    """Show readers an earlier release again."""
+    """Show readers an earlier release again, and bar the one that they leave."""
     from pipelines import warehouse
 
     _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")

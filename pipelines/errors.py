@@ -33,6 +33,14 @@ class GateFailed(NightshelfError):
     """Tonight's tables may not replace last night's."""
 
 
+class NotAsJudged(NightshelfError):
+    """What lies in the run is not what the gate judged."""
+
+
+class HeldBack(NightshelfError):
+    """A night would bring back what readers were taken back from."""
+
+
 class NothingPublished(NightshelfError):
     """No release to read or to go back to."""
 

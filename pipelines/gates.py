@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
@@ -50,10 +49,9 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 
 def _current(run: Run) -> dict[str, pd.DataFrame]:
     """What the gates read of the release that readers have; nothing before the first night."""
-    path = warehouse.current(run.home)
-    if path is None:
+    if warehouse.current(run.home) is None:
         return {}
-    with duckdb.connect(str(path), read_only=True) as release:
+    with warehouse.connect(run.home) as release:
         shelves = "select user_id, item_id from user_recommendations where placement = 'for_you'"
         figures = "select metric, value, low, high from metrics where kind = 'quality'"
         return {"user_recommendations": release.execute(shelves).df(), "metrics": release.execute(figures).df()}
