@@ -49,11 +49,13 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
+warehouser = typer.Typer(no_args_is_help=True, help="The database that readers read.")
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
 quarantiner = typer.Typer(no_args_is_help=True, help="Look at rejected rows, correct them, and let them in.")
 app.add_typer(importer, name="import", rich_help_panel="Input")
 app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
+app.add_typer(warehouser, name="warehouse", rich_help_panel="The night")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
@@ -270,6 +272,18 @@ def rollback(
     from pipelines import warehouse
 
     _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
+
+
+@warehouser.command("init")
+def warehouse_init() -> None:
+    """Make what a warehouse in PostgreSQL needs once, and grant the three roles their rights."""
+    from pipelines import settings
+    from pipelines.warehouse.postgres import Postgres
+
+    house = Postgres(settings.load(home()).warehouse)
+    house.init()
+    house.ready()
+    _print("Ready:", f"readers will find {house.where}.")
 
 
 @shower.command("user")

@@ -41,6 +41,14 @@ class HeldBack(NightshelfError):
     """A night would bring back what readers were taken back from."""
 
 
+class NoWarehouse(NightshelfError):
+    """The database server cannot be reached, or a role lacks its rights."""
+
+
+class ReadersInTheWay(NightshelfError):
+    """Transactions of readers hold the views for so long that they cannot be moved."""
+
+
 class NothingPublished(NightshelfError):
     """No release to read or to go back to."""
 

@@ -32,6 +32,9 @@ class Files:
         """Where readers find the current release."""
         return str(self.link)
 
+    def ready(self) -> None:
+        """Nothing is asked of a folder before the night."""
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One publication, rollback or clearing at a time; the lock ends with the process that holds it."""

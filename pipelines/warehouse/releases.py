@@ -22,6 +22,7 @@ class Warehouse(Protocol):
 
     @property
     def where(self) -> str: ...
+    def ready(self) -> None: ...
     def locked(self) -> AbstractContextManager[None]: ...
     def current(self) -> str | None: ...
     def kept(self) -> list[str]: ...
@@ -34,7 +35,12 @@ class Warehouse(Protocol):
 
 def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
     """The warehouse of a home, as `told` or its settings name it."""
-    return Files(home)
+    chosen = (told or settings.load(home)).warehouse
+    if chosen.engine == "duckdb":
+        return Files(home)
+    from pipelines.warehouse.postgres import Postgres
+
+    return Postgres(chosen)
 
 
 def current(home: Path) -> str | None:
@@ -47,7 +53,7 @@ def connect(home: Path) -> duckdb.DuckDBPyConnection:
     house = of(home)
     if house.current() is None:
         raise NothingPublished(
-            f"Nothing is published under {home / 'warehouse'} yet. Run a night first: `nightshelf night`."
+            f"Nothing is published yet: no release at {house.where}. Run a night first: `nightshelf night`."
         )
     return house.connect()
 
