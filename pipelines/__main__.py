@@ -20,7 +20,7 @@ from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
 from pipelines.raw.files import shown
-from pipelines.run import Override, Run, home, release_lease
+from pipelines.run import Override, Run, home, release_lease, take_lease
 
 CONSOLE = Console()
 STAGE_HELP = {
@@ -89,7 +89,7 @@ def night(
 @app.command("open", rich_help_panel="The night")
 def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
     """Open a run and print its id; then perform its stages one by one."""
-    owner = f"cli:{os.uname().nodename}:{os.getpid()}"
+    owner = _owner()
     run = open_run(
         owner=owner,
         day=_day(day),
@@ -104,7 +104,7 @@ def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_any
 
 def _stage_command(stage: str):
     def perform(run_id: Annotated[str, typer.Argument(help="A run, as `nightshelf open` printed it.")]) -> None:
-        whole_night.perform(stage, run_id)
+        _perform(stage, run_id)
 
     perform.__doc__ = STAGE_HELP[stage]
     return perform
@@ -123,7 +123,7 @@ def publish(
     """Bring the release in and move the pointer to it."""
     if why is not None:
         replace(Run.load(run_id), publish_anyway=_leave(why)).save()
-    whole_night.perform("publish", run_id)
+    _perform("publish", run_id)
 
 
 @app.command(rich_help_panel="The night")
@@ -375,6 +375,19 @@ def main() -> None:
         told = Text.assemble((f"{type(error).__name__}: ", "red"), lines)
         Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)
+
+
+def _owner() -> str:
+    return f"cli:{os.uname().nodename}:{os.getpid()}"
+
+
+def _perform(stage: str, run_id: str) -> None:
+    """One stage, while nobody else works on the run."""
+    take_lease(home(), run_id, _owner(), dt.datetime.now(dt.UTC))
+    try:
+        whole_night.perform(stage, run_id)
+    finally:
+        release_lease(home(), run_id, _owner())
 
 
 def _day(text: str | None) -> dt.date | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, run, settings, warehouse
+from pipelines import check, retention, run, settings, warehouse
 from pipelines.errors import BadSetting
 from pipelines.run import Override, Run
 
@@ -47,6 +47,7 @@ def open_run(
     )
     warehouse.of(root, resolved).ready()
     run.take_lease(root, opened.run_id, owner, now)
+    retention.clear_runs(root, resolved, now)
     return _write(opened)
 
 

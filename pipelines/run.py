@@ -222,13 +222,22 @@ def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
         return
     except FileExistsError:
         holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
-    silent_hours = (now.timestamp() - path.stat().st_mtime) / 3600
-    if holder != owner and not _is_dead(holder) and silent_hours < LEASE_HOURS:
+    if holder != owner and is_worked_on(root, run_id, now):
+        silent_minutes = (now.timestamp() - path.stat().st_mtime) / 60
         raise RunBusy(
-            f"{run_id} is being worked on by {holder} (last sign of life {silent_hours * 60:.0f} minutes ago). Wait "
+            f"{run_id} is being worked on by {holder} (last sign of life {silent_minutes:.0f} minutes ago). Wait "
             f"for it, or open a run with another --label. If it is surely dead, delete {path}."
         )
     path.write_text(json.dumps({"owner": owner, "since": now.isoformat()}))
+
+
+def is_worked_on(root: Path, run_id: str, now: dt.datetime) -> bool:
+    """Whether somebody holds the run who is not a dead process of this host and gave a sign of life lately."""
+    path = _lease(root, run_id)
+    if not path.exists():
+        return False
+    holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
+    return not _is_dead(holder) and now.timestamp() - path.stat().st_mtime < LEASE_HOURS * 3600
 
 
 def keep_lease(run: Run) -> None:

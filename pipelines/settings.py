@@ -254,6 +254,15 @@ class Warehouse(Section):
     admin: str = Field("WAREHOUSE_ADMIN", description="Variable with that of the role of `nightshelf warehouse init`.")
 
 
+class Retention(Section):
+    releases: int = Field(7, ge=1, description="Newest releases that are kept, beside the current and the one before.")
+    runs: int = Field(
+        14,
+        ge=1,
+        description="Newest runs that are kept of those that the gate judged, and of those that stopped before.",
+    )
+
+
 class Machine(Section):
     threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
 
@@ -280,6 +289,7 @@ class Settings(Section):
     search: Search = Search()
     gates: Gates = Gates()
     warehouse: Warehouse = Warehouse()
+    retention: Retention = Retention()
     machine: Machine = Machine()
 
 

@@ -1,8 +1,6 @@
 """PostgreSQL keeps the promise that files keep: one whole release, three roles, and nothing else to be seen."""
 
 import datetime as dt
-import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,39 +8,18 @@ import duckdb
 import psycopg2
 import pytest
 
-from pipelines import contracts, settings, warehouse
-from pipelines.errors import HeldBack, NothingPublished, NoWarehouse
+from pipelines import contracts, retention, settings, warehouse
+from pipelines.errors import HeldBack, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
+from pipelines.warehouse import postgres
 from pipelines.warehouse.manifest import Judged
 from pipelines.warehouse.postgres import Postgres
 from tests.lake import run_of
 from tests.postgres import ROLES, Server
 
-NUMBERS = itertools.count(1)
 HARD = "a,\"b\"\n'c'\\N\t[ü]"
 FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
 ITEMS = (("i1", HARD, "", 100), ("i2", "Mug", None, None))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def house(server: Server, monkeypatch: pytest.MonkeyPatch) -> Postgres:
-    """A warehouse in a database of its own."""
-    database = f"shop{next(NUMBERS)}"
-    server.perform(f"create database {database}")
-    for role in (*ROLES, "admin"):
-        monkeypatch.setenv(f"WAREHOUSE_{role.upper()}", server.address(role, database=database))
-    monkeypatch.setenv("NIGHTSHELF_WAREHOUSE__ENGINE", "postgres")
-    house = Postgres(settings.Warehouse(engine="postgres"))
-    house.init()
-    house.ready()
-    return house
 
 
 @pytest.fixture
@@ -52,17 +29,17 @@ def run(tmp_path: Path, house: Postgres) -> Run:
 
 def made(run: Run, day: str, number: int, items: tuple = ITEMS) -> Judged:
     """A release of two tables, each of which says its number."""
-    path = run.home / f"{day}-{number}.duckdb"
-    with duckdb.connect(str(path)) as release:
-        for name in ("items", "user_recommendations"):
-            release.execute(contracts.tables("serving")[name].ddl())
-        for row in items:
-            values = [*row[:2], row[2], row[3], True, f"run {number}"]
-            release.execute("insert into items values (?, ?, ?, null, ?, ?, ?)", values)
-        filled = [c for c in contracts.tables("serving")["user_recommendations"].columns if c.is_required]
-        values = ", ".join(FACTS[column.data_type] for column in filled)
-        names = ", ".join(f'"{column.name}"' for column in filled)
-        release.execute(f"insert into user_recommendations ({names}) values ({values})")
+    path, serving = run.home / f"{day}-{number}.duckdb", contracts.tables("serving")
+    if not path.exists():
+        with duckdb.connect(str(path)) as release:
+            for name in ("items", "user_recommendations"):
+                release.execute(serving[name].ddl())
+            for row in items:
+                release.execute("insert into items values (?, ?, ?, null, ?, true, ?)", [*row, f"run {number}"])
+            facts = {c.name: FACTS[c.data_type] for c in serving["user_recommendations"].columns if c.is_required}
+            columns, values = zip(*(facts | {"run_id": f"'run {number}'"}).items(), strict=True)
+            quoted = ", ".join(f'"{column}"' for column in columns)
+            release.execute(f"insert into user_recommendations ({quoted}) values ({', '.join(values)})")
     tables = {"items": {"count_rows": len(items)}, "user_recommendations": {"count_rows": 1}}
     manifest = {"code_version": "1", "settings": {}, "inputs": {}, "tables": tables}
     return Judged(path, {"release": f"{day}.nightly.{number:08x}", **manifest})
@@ -174,3 +151,29 @@ def test_a_role_without_rights_is_found_before_the_night(
         monkeypatch.setenv(f"WAREHOUSE_{role.upper()}", server.address(role))
     with pytest.raises(NoWarehouse, match=r"WAREHOUSE_LOADER: .* `nightshelf warehouse init`"):
         house.ready()
+
+
+def test_old_releases_go_but_for_what_a_transaction_reads(run: Run, house: Postgres):
+    """A reader inside a transaction keeps its release and holds the next publication up; afterwards both go on."""
+    nights = [publish(run, f"2026-03-0{n}", n) for n in (1, 2, 3)]
+    told = settings.parse({"retention": {"releases": 1}, "warehouse": {"engine": "postgres"}})
+    with psycopg2.connect(house.environment["WAREHOUSE_READER"]) as connection, connection.cursor() as cursor:
+        cursor.execute("select 1 from nightshelf.items")
+        assert not house.drop(nights[2])
+        assert retention.clear_releases(run.home, told) == [nights[0]]
+    connection.close()
+    assert house.kept() == nights[1:]
+
+
+def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: pytest.MonkeyPatch):
+    """A transaction that is left open stops a publication, never another reader; the message says whose it is."""
+    first = publish(run, "2026-03-01", 1)
+    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.3)
+    with psycopg2.connect(house.environment["WAREHOUSE_READER"], application_name="left open") as connection:
+        connection.cursor().execute("select 1 from nightshelf.items")
+        with pytest.raises(ReadersInTheWay, match=r"\d+ \(reader, left open\)"):
+            publish(run, "2026-03-02", 2)
+        assert asked(house, "select count(*) from nightshelf.items") == [(2,)]
+    connection.close()
+    assert warehouse.current(run.home) == first
+    assert [record["release"] for record in warehouse.history(run.home)] == [first]

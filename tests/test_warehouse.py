@@ -25,6 +25,7 @@ def put(run: Run, day: str, rows: int, leave: Override | None = None, **made: ob
     """Publish a release of one table with that many rows."""
     path = run.home / f"made-{day}-{rows}.duckdb"
     if not path.exists():
+        path.parent.mkdir(exist_ok=True)
         with duckdb.connect(str(path)) as connection:
             connection.execute(f"create table runs as select * from range({rows})")
     on_day = replace(run, day=dt.date.fromisoformat(day), run_id=f"{day}.nightly", publish_anyway=leave)

@@ -1,7 +1,7 @@
 """The warehouse: what a run publishes, table by table, and where its releases live."""
 
 from pipelines.warehouse.manifest import judged, seal
-from pipelines.warehouse.releases import connect, current, history, of, publish, rollback
+from pipelines.warehouse.releases import barred, connect, current, history, of, predecessor, publish, rollback
 from pipelines.warehouse.tables import (
     broken,
     delivered_rows,
@@ -16,6 +16,7 @@ from pipelines.warehouse.tables import (
 )
 
 __all__ = [
+    "barred",
     "broken",
     "connect",
     "current",
@@ -24,6 +25,7 @@ __all__ = [
     "history",
     "judged",
     "of",
+    "predecessor",
     "publish",
     "receipts",
     "relation",

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,30 @@ class Files:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(str(self.link.resolve()), read_only=True)
+
+    def drop(self, name: str) -> bool:
+        """Remove a release, unless a process of this machine has it open."""
+        path = self.releases / f"{name}.duckdb"
+        if _is_open(path):
+            return False
+        os.unlink(path)
+        return True
+
+    def tidy(self, names: set[str]) -> None:
+        """Remove manifests of others than these releases, and what killed publications left."""
+        other = [path for path in self.releases.glob("*.json") if path.stem not in names]
+        for path in [*other, *self.releases.glob("*.partial"), *self.folder.glob("*.partial")]:
+            os.unlink(path)
+
+
+def _is_open(path: Path) -> bool:
+    """Readers of other users are seen by root alone; whoever has opened a file keeps it all the same."""
+    wanted = path.stat()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process has ended, or is somebody else's
+            if os.path.samestat(wanted, descriptor.stat()):
+                return True
+    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -27,7 +27,8 @@ from pipelines.warehouse.manifest import Judged
 READY = {
     "loader": "select has_database_privilege(current_database(), 'create')"
     " and has_table_privilege('{audit}.manifests', 'insert')",
-    "publisher": "select has_schema_privilege('{views}', 'create') and has_table_privilege('{audit}.releases', 'insert')",
+    "publisher": "select has_schema_privilege('{views}', 'create')"
+    " and has_table_privilege('{audit}.releases', 'insert')",
     "reader": "select has_schema_privilege('{views}', 'usage')",
 }
 NAME = re.compile(r"\d{4}-\d{2}-\d{2}\..+\.[0-9a-f]{8}")  # schemas of the loader that are releases
@@ -166,6 +167,11 @@ class Postgres:
             return True
         except (errors.LockNotAvailable, errors.DependentObjectsStillExist):
             return False
+
+    def tidy(self, names: set[str]) -> None:
+        """Remove manifests of others than these releases; a killed load leaves nothing."""
+        with self._session("publisher") as cursor:
+            cursor.execute(f'delete from "{self.audit}".manifests where not release = any(%s)', [list(names)])
 
     def _note(self, cursor: Any, told: dict[str, Any]) -> None:
         columns = ("at", "action", "release", "is_current", "replaced", "who", "why")

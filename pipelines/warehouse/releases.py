@@ -31,6 +31,8 @@ class Warehouse(Protocol):
     def place(self, made: Judged) -> None: ...
     def record(self, told: Record, show: bool) -> None: ...
     def connect(self) -> duckdb.DuckDBPyConnection: ...
+    def drop(self, name: str) -> bool: ...
+    def tidy(self, names: set[str]) -> None: ...
 
 
 def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
@@ -72,7 +74,7 @@ def publish(run: Run, made: Judged) -> Record:
     with house.locked():
         before = house.current()
         is_current = before is None or _day_of(before) <= run.day
-        bars = _barred(house.history()) if is_current else {}
+        bars = barred(house.history()) if is_current else {}
         changed = {name: _causes(house.manifest(name), made) for name in bars}
         if (back := [name for name, causes in changed.items() if not causes]) and leave is None:
             raise HeldBack(_held(made.name, back[0], bars[back[0]], run))
@@ -103,7 +105,7 @@ def rollback(home: Path, to: str | None, why: str, who: str) -> str:
     if now is None:
         raise NothingPublished(f"{house.where} does not exist: nothing was published yet, so there is no way back.")
     with house.locked():
-        name, kept = to or _replaced_by(house.history(), now), house.kept()
+        name, kept = to or predecessor(house.history(), now), house.kept()
         if name not in kept:
             raise NothingPublished(
                 f"No release {name or 'before ' + now} is kept. Say --to with one of: {', '.join(kept)}."
@@ -114,7 +116,7 @@ def rollback(home: Path, to: str | None, why: str, who: str) -> str:
     return name
 
 
-def _barred(book: list[Record]) -> dict[str, Record]:
+def barred(book: list[Record]) -> dict[str, Record]:
     """Releases that readers were taken back from, each with the record that says so. Who returns to one takes that
     rollback back: it is free, and the one that readers leave is not barred. Publishing with a reason frees too."""
     bars: dict[str, Record] = {}
@@ -151,7 +153,7 @@ def _held(name: str, back: str, record: Record, run: Run) -> str:
     )
 
 
-def _replaced_by(book: list[Record], name: str) -> str | None:
+def predecessor(book: list[Record], name: str) -> str | None:
     """The release that `name` replaced when it last became current; publishing equal tables again replaces nothing."""
     moves = [r for r in book if r["release"] == name and r["action"] == "publish" and r["is_current"]]
     others = [move["replaced"] for move in moves if move["replaced"] != name]
