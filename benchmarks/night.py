@@ -115,7 +115,7 @@ def print_difference(run: Run, beset: Run) -> None:
     print(f"CPU seconds with the bot over those without: {together:.0f} / {alone:.0f} = {together / alone:.2f}")
     with duckdb.connect() as connection:
         for name, one in (("alone", run), ("beset", beset)):
-            connection.execute(f"attach '{warehouse.current(one.home)}' as {name} (read_only)")
+            connection.execute(f"attach '{warehouse.of(one.home).where}' as {name} (read_only)")
         print("Flagged:", connection.execute(FLAGGED).fetchall())
         Console().print("Rows of the others' shelves that stand on both:", connection.execute(OVERLAP).fetchall())
 

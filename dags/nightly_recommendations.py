@@ -33,7 +33,8 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
 - **validate** — Tonight's tables are worse than the gates allow; the gate did its work. Read the run's report, decide,
   and only then change a `gates.*` setting and trigger the day anew.
 - **publish** — The release could not be written or the pointer not moved: a full disk, or rights on the warehouse
-  folder. Clear `publish`. A release that is live but wrong goes back with the DAG `rollback_recommendations`.
+  folder. Clear `publish`. Or the night would bring back what readers were taken back from; the message says what lets
+  it out. A release that is live but wrong goes back with the DAG `rollback_recommendations`.
 - **report** — Only the report is missing; the night ended as `publish` left it. Clear `report`.
 """
 

@@ -2,13 +2,13 @@
 
 Makes an earlier release current again: readers see it at once, whole; nothing is computed and nothing is deleted.
 *Trigger* takes `to` (a release, such as `2026-11-21.nightly.6cab07bb`; empty: the one that the current replaced) and
-`why`, which is kept with the release history. The next night publishes as usual: pause `nightly_recommendations` if it
-must not.
+`why`, which is kept with the release history. The release that readers leave is barred: a night of the same code and
+settings on the same input ends in `publish` with the reason, until one of them has changed.
 
 #### When a task fails
 
-- **rollback** — There is no such release, or none before the current one. Nothing was moved. `nightshelf status` lists
-  what there is.
+- **rollback** — There is no such release, or none before the current one. Nothing was moved. `nightshelf releases`
+  lists what there is.
 """
 
 from airflow.sdk import Asset, Param, dag, get_current_context, task

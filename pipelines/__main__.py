@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
 from pipelines.raw.files import shown
-from pipelines.run import Override, Run, home, release_lease
+from pipelines.run import Override, Run, home, release_lease, take_lease
 
 CONSOLE = Console()
 STAGE_HELP = {
@@ -33,7 +34,6 @@ STAGE_HELP = {
     "shelve": "Build the finished lists.",
     "search": "Answer the queries that people typed.",
     "validate": "Hold tonight's tables against their contract and the gates.",
-    "publish": "Write the release and move the link to it.",
     "report": "Write the page about the night.",
 }
 
@@ -49,11 +49,13 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
+warehouser = typer.Typer(no_args_is_help=True, help="The database that readers read.")
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
 quarantiner = typer.Typer(no_args_is_help=True, help="Look at rejected rows, correct them, and let them in.")
 app.add_typer(importer, name="import", rich_help_panel="Input")
 app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
+app.add_typer(warehouser, name="warehouse", rich_help_panel="The night")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
@@ -87,7 +89,7 @@ def night(
 @app.command("open", rich_help_panel="The night")
 def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
     """Open a run and print its id; then perform its stages one by one."""
-    owner = f"cli:{os.uname().nodename}:{os.getpid()}"
+    owner = _owner()
     run = open_run(
         owner=owner,
         day=_day(day),
@@ -102,14 +104,26 @@ def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_any
 
 def _stage_command(stage: str):
     def perform(run_id: Annotated[str, typer.Argument(help="A run, as `nightshelf open` printed it.")]) -> None:
-        whole_night.perform(stage, run_id)
+        _perform(stage, run_id)
 
     perform.__doc__ = STAGE_HELP[stage]
     return perform
 
 
 for _stage in whole_night.STAGES:
-    app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
+    if _stage != "publish":
+        app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Stages of a run")
+def publish(
+    run_id: Annotated[str, typer.Argument(help="A run that the gate let through.")],
+    why: Annotated[str | None, typer.Option(help="Reason to publish what readers were taken back from.")] = None,
+) -> None:
+    """Bring the release in and move the pointer to it."""
+    if why is not None:
+        replace(Run.load(run_id), publish_anyway=_leave(why)).save()
+    _perform("publish", run_id)
 
 
 @app.command(rich_help_panel="The night")
@@ -242,14 +256,34 @@ def settings() -> None:
 
 
 @app.command(rich_help_panel="The night")
+def releases() -> None:
+    """What was published and gone back to: when, what, who, why, and what it replaced."""
+    from pipelines import show
+
+    show.releases(CONSOLE, home())
+
+
+@app.command(rich_help_panel="The night")
 def rollback(
-    why: Annotated[str, typer.Option(help="Reason, kept in the audit file.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the releases.")],
     to: Annotated[str | None, typer.Option(help="Release to show again. Default: the one before.")] = None,
 ) -> None:
-    """Show readers an earlier release again."""
+    """Show readers an earlier release again, and bar the one that they leave."""
     from pipelines import warehouse
 
     _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
+
+
+@warehouser.command("init")
+def warehouse_init() -> None:
+    """Make what a warehouse in PostgreSQL needs once, and grant the three roles their rights."""
+    from pipelines import settings
+    from pipelines.warehouse.postgres import Postgres
+
+    house = Postgres(settings.load(home()).warehouse)
+    house.init()
+    house.ready()
+    _print("Ready:", f"readers will find {house.where}.")
 
 
 @shower.command("user")
@@ -341,6 +375,19 @@ def main() -> None:
         told = Text.assemble((f"{type(error).__name__}: ", "red"), lines)
         Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)
+
+
+def _owner() -> str:
+    return f"cli:{os.uname().nodename}:{os.getpid()}"
+
+
+def _perform(stage: str, run_id: str) -> None:
+    """One stage, while nobody else works on the run."""
+    take_lease(home(), run_id, _owner(), dt.datetime.now(dt.UTC))
+    try:
+        whole_night.perform(stage, run_id)
+    finally:
+        release_lease(home(), run_id, _owner())
 
 
 def _day(text: str | None) -> dt.date | None:

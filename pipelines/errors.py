@@ -33,6 +33,22 @@ class GateFailed(NightshelfError):
     """Tonight's tables may not replace last night's."""
 
 
+class NotAsJudged(NightshelfError):
+    """What lies in the run is not what the gate judged."""
+
+
+class HeldBack(NightshelfError):
+    """A night would bring back what readers were taken back from."""
+
+
+class NoWarehouse(NightshelfError):
+    """The database server cannot be reached, or a role lacks its rights."""
+
+
+class ReadersInTheWay(NightshelfError):
+    """Transactions of readers hold the views for so long that they cannot be moved."""
+
+
 class NothingPublished(NightshelfError):
     """No release to read or to go back to."""
 

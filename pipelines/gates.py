@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -63,11 +62,10 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 def _current(run: Run) -> list[pd.DataFrame]:
     """Lists of the release that readers have, the published ones first: placement, user_id, rank, item_id, and the last
     day that the list knows (`seen`); none before the first night."""
-    path = warehouse.current(run.home)
-    if path is None:
+    if warehouse.current(run.home) is None:
         return []
-    with duckdb.connect(str(path), read_only=True) as release:
-        told = {name for (name,) in release.execute("select table_name from duckdb_tables()").fetchall()}
+    with warehouse.connect(run.home) as release:
+        told = {name for (name,) in release.execute("show tables").fetchall()}
         return [release.execute(query).df() for name, query in LISTS.items() if name in told]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, run, settings
+from pipelines import check, retention, run, settings, warehouse
 from pipelines.errors import BadSetting
 from pipelines.run import Override, Run
 
@@ -26,7 +26,7 @@ def open_run(
     """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
     `admit_anyway` lets this run alone go on past a stop of the input gate.
 
-    Raises BadSetting, BadInput, NoDataForDay or RunBusy, and then leaves no trace.
+    Raises BadSetting, BadInput, NoDataForDay, NoWarehouse or RunBusy, and then leaves no trace.
     """
     root = home or run.home()
     resolved = settings.load(root, overrides)
@@ -45,7 +45,9 @@ def open_run(
         packages=run.package_versions(),
         admit_anyway=admit_anyway,
     )
+    warehouse.of(root, resolved).ready()
     run.take_lease(root, opened.run_id, owner, now)
+    retention.clear_runs(root, resolved, now)
     return _write(opened)
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import functools
+import getpass
 import hashlib
 import importlib.metadata
 import json
@@ -42,14 +43,14 @@ def home(environment: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True)
 class Override:
-    """Leave for one run to go on past a stop of the input gate; raises BadSetting without a reason."""
+    """Leave for one run to go on past a stop; raises BadSetting without a reason."""
 
     reason: str
     who: str
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
-            raise BadSetting("--admit-anyway wants a reason, which is kept with the night. Say why the day is right.")
+            raise BadSetting("Leave wants a reason, which is kept with the night. Say why the night is right.")
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.who})"
@@ -69,6 +70,7 @@ class Run:
     code_version: str
     packages: Mapping[str, str]
     admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
+    publish_anyway: Override | None = None  # nor does this: it lets out what readers were taken back from
 
     @property
     def folder(self) -> Path:
@@ -124,6 +126,7 @@ class Run:
             "code_version": self.code_version,
             "packages": dict(self.packages),
             "admit_anyway": self.admit_anyway and asdict(self.admit_anyway),
+            "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
         }
         write_json(self.folder / "run.json", record)
 
@@ -148,6 +151,7 @@ class Run:
             code_version=record["code_version"],
             packages=record["packages"],
             admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
+            publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
         )
 
     @classmethod
@@ -218,19 +222,34 @@ def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
         return
     except FileExistsError:
         holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
-    silent_hours = (now.timestamp() - path.stat().st_mtime) / 3600
-    if holder != owner and not _is_dead(holder) and silent_hours < LEASE_HOURS:
+    if holder != owner and is_worked_on(root, run_id, now):
+        silent_minutes = (now.timestamp() - path.stat().st_mtime) / 60
         raise RunBusy(
-            f"{run_id} is being worked on by {holder} (last sign of life {silent_hours * 60:.0f} minutes ago). Wait "
+            f"{run_id} is being worked on by {holder} (last sign of life {silent_minutes:.0f} minutes ago). Wait "
             f"for it, or open a run with another --label. If it is surely dead, delete {path}."
         )
     path.write_text(json.dumps({"owner": owner, "since": now.isoformat()}))
+
+
+def is_worked_on(root: Path, run_id: str, now: dt.datetime) -> bool:
+    """Whether somebody holds the run who is not a dead process of this host and gave a sign of life lately."""
+    path = _lease(root, run_id)
+    if not path.exists():
+        return False
+    holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
+    return not _is_dead(holder) and now.timestamp() - path.stat().st_mtime < LEASE_HOURS * 3600
 
 
 def keep_lease(run: Run) -> None:
     """A sign of life, given at the start of each stage."""
     if (path := _lease(run.home, run.run_id)).exists():
         os.utime(path)
+
+
+def holder(run: Run) -> str:
+    """Who works on the run: the owner of its lease, else this process's user."""
+    path = _lease(run.home, run.run_id)
+    return json.loads(path.read_text())["owner"] if path.exists() else f"cli:{getpass.getuser()}"
 
 
 def release_lease(root: Path, run_id: str, owner: str) -> None:

@@ -256,6 +256,26 @@ class Gates(Section):
     )
 
 
+class Warehouse(Section):
+    engine: Literal["duckdb", "postgres"] = Field("duckdb", description="Where releases live: files, or a server.")
+    views: str = Field(
+        "nightshelf", pattern="^[a-z_][a-z0-9_]{0,50}$", description="Schema in which readers find the current release."
+    )
+    loader: str = Field("WAREHOUSE_LOADER", description="Variable with the address of the role that fills releases.")
+    publisher: str = Field("WAREHOUSE_PUBLISHER", description="Variable with that of the role that moves the views.")
+    reader: str = Field("WAREHOUSE_READER", description="Variable with that of the role that reads the views.")
+    admin: str = Field("WAREHOUSE_ADMIN", description="Variable with that of the role of `nightshelf warehouse init`.")
+
+
+class Retention(Section):
+    releases: int = Field(7, ge=1, description="Newest releases that are kept, beside the current and the one before.")
+    runs: int = Field(
+        14,
+        ge=1,
+        description="Newest runs that are kept of those that the gate judged, and of those that stopped before.",
+    )
+
+
 class Machine(Section):
     threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
 
@@ -281,6 +301,8 @@ class Settings(Section):
     shelve: Shelve = Shelve()
     search: Search = Search()
     gates: Gates = Gates()
+    warehouse: Warehouse = Warehouse()
+    retention: Retention = Retention()
     machine: Machine = Machine()
 
 

@@ -129,7 +129,7 @@ def demo(console: Console, home: Path) -> None:
     console.rule()
     places = [
         f"Release: {current}",
-        f"Readers open: {home / 'warehouse' / 'current.duckdb'}",
+        f"Readers open: {warehouse.of(home).where}",
         f"Report: {home / 'runs' / str(run_id) / 'report' / 'report.html'}",
     ]
     if someone and marts.exists():
@@ -139,7 +139,6 @@ def demo(console: Console, home: Path) -> None:
 
 def status(console: Console, home: Path) -> None:
     """Runs with their finished stages, and the releases."""
-    current = warehouse.current(home)
     table = Table("run", "opened", "stages done", "working", title="Runs")
     for path in sorted((home / "runs").glob("*/run.json")):
         done = [stage for stage in STAGES if (path.parent / stage).is_dir()]
@@ -149,12 +148,20 @@ def status(console: Console, home: Path) -> None:
         far = f"{len(done)} of {len(STAGES)}, last {done[-1] if done else 'none'}"
         table.add_row(*map(_text, (path.parent.name, opened, far, owner)))
     console.print(table)
-    table = Table("when", "what", "release", "replaced", "why", title="Releases")
-    for record in warehouse.history(home):
-        told = [record["at"][:16], record["action"], record["release"], record["replaced"] or "", record.get("why", "")]
-        table.add_row(*map(_text, told), style="green" if current and record["release"] == current.stem else "")
+    releases(console, home)
+
+
+def releases(console: Console, home: Path) -> None:
+    """Everything that was published or gone back to, and what readers see."""
+    current, book = warehouse.current(home), warehouse.history(home)
+    shown_last = max((n for n, record in enumerate(book) if record["release"] == current), default=None)
+    table = Table("when", "what", "release", "replaced", "who", "why", title="Releases")
+    for n, record in enumerate(book):
+        told = [str(record["at"])[:16], record["action"], record["release"]]
+        told += [record.get(name) or "" for name in ("replaced", "who", "why")]
+        table.add_row(*map(_text, told), style="green" if n == shown_last else "")
     console.print(table)
-    console.print(_text(f"Readers see: {current.stem if current else 'nothing yet'}"))
+    console.print(_text(f"Readers see: {current or 'nothing yet'}"))
 
 
 def books(console: Console, run: Run, arrived: dt.date | None = None) -> None:

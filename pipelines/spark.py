@@ -29,7 +29,7 @@ ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
     """A local session in UTC for a job on so many rows; stopped, with its Java process, at the end."""
     options = f"{JAVA} {ONE_COMPILER}" if count_rows < SHORT_ROWS else JAVA
-    scratch = run.home / "spark"
+    scratch = run.home / "spark" / run.run_id
     scratch.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java.find(run.home))
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"

@@ -40,7 +40,7 @@ def run(run: Run) -> None:
 
 @stage
 def judge(run: Run, folder: Path) -> None:
-    """Write runs, arrivals, metrics and quality_checks."""
+    """Write runs, arrivals, metrics and quality_checks; then the release, its manifest, and the verdict on it."""
     warehouse.write_runs(run, folder)
     warehouse.write_arrivals(run, folder)
     warehouse.write_metrics(run, folder)
@@ -49,6 +49,7 @@ def judge(run: Run, folder: Path) -> None:
     counted = [record for name in LARGE for record in _counted(run, name, folder)]
     checks = [*admit.checks(run), *_contract_checks(marts, frames), *counted, *gates.checks(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
+    warehouse.seal(run, folder, warehouse.write(run, folder / "release.duckdb", folder))
 
 
 def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:

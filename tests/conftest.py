@@ -1,6 +1,7 @@
 """What several tests stand on: a shop of three lines, and one generated shop with a finished night."""
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pyspark.sql import SparkSession
 from pipelines import spark
 
 LAST_DAY = dt.date(2026, 3, 1)
+DATABASES = itertools.count(1)
 SMALL = {
     "als.factors": 16,
     "profile.steps": 40,
@@ -85,3 +87,30 @@ def night(generated: Callable[[], Path]):
     from pipelines import night
 
     return night.run(day=LAST_DAY, overrides=SMALL, home=generated())
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator:
+    """A PostgreSQL server, started once."""
+    from tests.postgres import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def house(server, monkeypatch: pytest.MonkeyPatch):
+    """A warehouse in PostgreSQL, in a database of its own."""
+    from pipelines import settings
+    from pipelines.warehouse.postgres import Postgres
+
+    database = f"shop{next(DATABASES)}"
+    server.perform(f"create database {database}")
+    for role in ("loader", "publisher", "reader", "admin"):
+        monkeypatch.setenv(f"WAREHOUSE_{role.upper()}", server.address(role, database=database))
+    monkeypatch.setenv("NIGHTSHELF_WAREHOUSE__ENGINE", "postgres")
+    house = Postgres(settings.Warehouse(engine="postgres"))
+    house.init()
+    house.ready()
+    return house

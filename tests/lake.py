@@ -26,9 +26,9 @@ def lay(home: Path, table: str, arrived_on: str, rows: Iterable[dict[str, object
     return folder
 
 
-def built(home: Path, day: dt.date = DAY, **changes: object) -> Run:
-    """A run whose marts are built from all partitions up to its day."""
-    run = Run(
+def run_of(home: Path, day: dt.date = DAY, **changes: object) -> Run:
+    """A run that nobody has opened."""
+    return Run(
         home=home,
         run_id=f"{day}.nightly",
         day=day,
@@ -39,6 +39,11 @@ def built(home: Path, day: dt.date = DAY, **changes: object) -> Run:
         code_version="test",
         packages={},
     )
+
+
+def built(home: Path, day: dt.date = DAY, **changes: object) -> Run:
+    """A run whose marts are built from all partitions up to its day."""
+    run = run_of(home, day, **changes)
     partitions = {
         table: [str(path) for path in sorted((home / "lake" / table).glob("*/*")) if path.parent.name[13:] <= str(day)]
         for table in contracts.raw_tables()

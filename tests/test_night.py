@@ -25,8 +25,8 @@ def rows(run: Run, query: str) -> pd.DataFrame:
 
 
 def tables(home: Path) -> dict[str, dict]:
-    published = [record for record in warehouse.history(home) if record["action"] == "publish"]
-    return published[-1]["tables"]
+    manifest = warehouse.of(home).manifest(warehouse.current(home))
+    return manifest["tables"]
 
 
 def test_every_table_of_the_contract_is_published(night: Run):

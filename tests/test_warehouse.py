@@ -1,4 +1,4 @@
-"""Readers see one whole release; moving the link is all that publishing and going back do."""
+"""Readers see one whole release; moving the pointer is all that publishing and going back do."""
 
 import datetime as dt
 from dataclasses import replace
@@ -8,9 +8,12 @@ import duckdb
 import pytest
 
 from pipelines import warehouse
-from pipelines.errors import NothingPublished
+from pipelines.errors import BadSetting, HeldBack, NothingPublished
 from pipelines.open import open_run
-from pipelines.run import Run
+from pipelines.run import Override, Run
+from pipelines.warehouse.manifest import Judged
+
+MADE = {"code_version": "1", "settings": {"seed": 17}, "inputs": {"raw/a.csv": "aa"}}
 
 
 @pytest.fixture
@@ -18,13 +21,16 @@ def opened(shop: Path) -> Run:
     return open_run(owner="airflow:test", day=dt.date(2026, 3, 1), home=shop)
 
 
-def put(run: Run, day: str, rows: int) -> str:
+def put(run: Run, day: str, rows: int, leave: Override | None = None, **made: object) -> str:
     """Publish a release of one table with that many rows."""
-    made = run.home / "made.duckdb"
-    with duckdb.connect(str(made)) as connection:
-        connection.execute(f"create table runs as select * from range({rows})")
-    on_day = replace(run, day=dt.date.fromisoformat(day), run_id=f"{day}.nightly")
-    return str(warehouse.publish(on_day, made, {"runs": {"count_rows": rows}})["release"])
+    path = run.home / f"made-{day}-{rows}.duckdb"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"create table runs as select * from range({rows})")
+    on_day = replace(run, day=dt.date.fromisoformat(day), run_id=f"{day}.nightly", publish_anyway=leave)
+    judged = Judged(path, {"release": f"{on_day.run_id}.{rows:08x}", **MADE, **made})
+    return warehouse.publish(on_day, judged)["release"]
 
 
 def count(home: Path) -> int:
@@ -86,3 +92,58 @@ def test_a_reader_keeps_the_release_that_it_opened(opened: Run):
         put(opened, "2026-03-02", 2)
         assert reader.execute("select count(*) from runs").fetchone() == (1,)
     assert count(opened.home) == 2
+
+
+def test_what_was_rolled_back_does_not_come_back_with_the_next_night(opened: Run):
+    """Neither itself nor a night of the same making on more input; the message names release, person and reason."""
+    first, bad = put(opened, "2026-03-01", 1), put(opened, "2026-03-02", 2)
+    warehouse.rollback(opened.home, None, "bad prices", "anna")
+    more = {"raw/a.csv": "aa", "raw/b.csv": "bb"}
+    for day, rows in (("2026-03-02", 2), ("2026-03-03", 3)):
+        with pytest.raises(HeldBack, match=rf"{bad}, which .* by anna: bad prices"):
+            put(opened, day, rows, inputs=more)
+    assert warehouse.current(opened.home) == first
+    assert warehouse.of(opened.home).kept() == [first, bad]
+
+
+@pytest.mark.parametrize(
+    ("cause", "made"),
+    [
+        ("code", {"code_version": "2"}),
+        ("settings", {"settings": {"seed": 18}}),
+        ("inputs", {"inputs": {"raw/a.csv": "corrected"}}),
+        ("inputs", {"inputs": {}}),
+    ],
+)
+def test_a_night_goes_out_once_a_cause_has_changed(opened: Run, cause: str, made: dict):
+    """And the record says what is different from the release that was gone back from."""
+    put(opened, "2026-03-01", 1)
+    bad = put(opened, "2026-03-02", 2)
+    warehouse.rollback(opened.home, None, "bad prices", "anna")
+    put(opened, "2026-03-03", 3, **made)
+    assert count(opened.home) == 3
+    assert warehouse.history(opened.home)[-1]["changed_since"] == {bad: [cause]}
+
+
+def test_a_reason_lets_it_out_and_frees_the_nights_after(opened: Run):
+    """The reason stands in the history, and is asked for once."""
+    put(opened, "2026-03-01", 1)
+    bad = put(opened, "2026-03-02", 2)
+    warehouse.rollback(opened.home, None, "bad prices", "anna")
+    put(opened, "2026-03-03", 3, leave=Override("prices were right", "bert"))
+    told = warehouse.history(opened.home)[-1]
+    assert (told["why"], told["freed"]) == ("prices were right", [bad])
+    put(opened, "2026-03-04", 4)
+    assert count(opened.home) == 4
+    with pytest.raises(BadSetting, match="wants a reason"):
+        Override(" ", "bert")
+
+
+def test_a_rollback_to_a_barred_release_frees_it(opened: Run):
+    """Who goes forward again has decided."""
+    put(opened, "2026-03-01", 1)
+    bad = put(opened, "2026-03-02", 2)
+    warehouse.rollback(opened.home, None, "bad prices", "anna")
+    warehouse.rollback(opened.home, bad, "they were right", "anna")
+    put(opened, "2026-03-03", 3)
+    assert count(opened.home) == 3

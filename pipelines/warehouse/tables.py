@@ -1,11 +1,9 @@
-"""What a run publishes, table by table, and the one file per release that readers see.
+"""What a run publishes, table by table.
 
 A stage that makes a published table writes `<table>.parquet` into its folder; tables that dbt makes stand in the marts.
 """
 
-import datetime as dt
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,6 @@ import pandas as pd
 from pipelines import contracts, profiles
 from pipelines import run as runs
 from pipelines.contracts import Table
-from pipelines.errors import NothingPublished
 from pipelines.raw import RawFile
 from pipelines.run import Run
 
@@ -28,12 +25,6 @@ RETURNS = {
     "first_in": "matched_first_in",
     None: "unmatched",
 }
-
-
-def current(home: Path) -> Path | None:
-    """The release file that readers see, or None before the first night."""
-    link = _link(home)
-    return link.resolve() if link.exists() else None
 
 
 def relation(run: Run, name: str, folder: Path | None = None) -> str:
@@ -72,77 +63,18 @@ def broken(run: Run, name: str, conditions: Sequence[str], folder: Path | None =
     return row
 
 
-def write(run: Run, path: Path) -> dict[str, dict[str, object]]:
-    """Write the whole release as one DuckDB file, rows sorted by key; count_rows and hash by table."""
+def write(run: Run, path: Path, folder: Path | None = None) -> dict[str, dict[str, object]]:
+    """Write all tables into one DuckDB file, rows sorted by key; columns, count_rows and hash by table."""
     tables = contracts.tables(SERVING)
     with _reader(run) as connection:
         connection.execute(f"attach '{_quoted(path)}' as release")
         for name, table in tables.items():
             connection.execute(table.ddl(f"release.{name}"))
-            _insert(connection, run, table, f"release.{name}")
-        written = {name: _summary(connection, name) for name in tables}
+            _insert(connection, run, table, f"release.{name}", folder)
+        written = {name: _summary(connection, table) for name, table in tables.items()}
         connection.execute("checkpoint release")
         connection.execute("detach release")
     return written
-
-
-def publish(run: Run, made: Path, tables: dict[str, dict[str, object]]) -> dict[str, object]:
-    """Move a finished release file to its place and, unless readers have a later day already, the link to it."""
-    name = f"{run.run_id}.{runs.digest(tables)[:8]}"
-    target = _folder(run.home) / f"{name}.duckdb"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sync(made)
-    os.replace(made, target)
-    target.chmod(0o444)
-    before = current(run.home)
-    is_current = before is None or _day_of(before) <= run.day
-    record: dict[str, object] = {"release": name, "action": "publish", "run_id": run.run_id, "is_current": is_current}
-    record |= {"replaced": before.stem if before else None, "at": dt.datetime.now(dt.UTC), "tables": tables}
-    if is_current:
-        _point(run.home, target)
-    _note(run.home, record)
-    return record
-
-
-def rollback(home: Path, to: str | None, why: str, who: str) -> str:
-    """Show readers an earlier release again: `to`, else the one that the current one replaced. Returns its name."""
-    now = current(home)
-    if now is None:
-        raise NothingPublished(
-            f"{_link(home)} does not exist: nothing was published yet, so nothing can be taken back."
-        )
-    name = to or _replaced_by(home, now.stem)
-    target = _folder(home) / f"{name}.duckdb"
-    if not name or not target.exists():
-        kept = ", ".join(sorted(path.stem for path in _folder(home).glob("*.duckdb")))
-        raise NothingPublished(f"No release {name or 'before ' + now.stem} is kept. Say --to with one of: {kept}.")
-    _point(home, target)
-    told = {
-        "release": name,
-        "action": "rollback",
-        "replaced": now.stem,
-        "why": why,
-        "who": who,
-        "at": dt.datetime.now(dt.UTC),
-    }
-    _note(home, told)
-    return name
-
-
-def history(home: Path) -> list[dict]:
-    """Everything that moved the link, oldest first."""
-    book = home / "warehouse" / "releases.jsonl"
-    return [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
-
-
-def connect(home: Path) -> duckdb.DuckDBPyConnection:
-    """Read the current release; raises NothingPublished before the first night."""
-    path = current(home)
-    if path is None:
-        raise NothingPublished(
-            f"Nothing is published under {home / 'warehouse'} yet. Run a night first: `nightshelf night`."
-        )
-    return duckdb.connect(str(path), read_only=True)
 
 
 def receipts(run: Run) -> list[dict]:
@@ -256,54 +188,14 @@ def _rejected_rows(run: Run) -> str:
     )
 
 
-def _summary(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, object]:
-    """Row count and a hash that does not depend on the order of rows."""
-    kept = UNHASHED.get(name, "true")
+def _summary(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, object]:
+    """Columns, row count, and a hash that does not depend on the order of rows."""
+    kept = UNHASHED.get(table.name, "true")
     hashed = f"coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0)"
-    row = connection.execute(f"select count(*), {hashed} from release.{name} as t").fetchone()
+    row = connection.execute(f"select count(*), {hashed} from release.{table.name} as t").fetchone()
     assert row is not None
-    return {"count_rows": row[0], "hash": f"{int(row[1]):x}"}
-
-
-def _folder(home: Path) -> Path:
-    return home / "warehouse" / "releases"
-
-
-def _link(home: Path) -> Path:
-    return home / "warehouse" / "current.duckdb"
-
-
-def _point(home: Path, target: Path) -> None:
-    """Move the link in one step: a reader opens the release before or this one, never neither."""
-    partial = _link(home).with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(Path("releases") / target.name)
-    os.replace(partial, _link(home))
-    _sync(partial.parent)
-
-
-def _note(home: Path, record: dict[str, object]) -> None:
-    with (home / "warehouse" / "releases.jsonl").open("a") as book:
-        book.write(json.dumps(record, default=str, sort_keys=True) + "\n")
-
-
-def _replaced_by(home: Path, name: str) -> str | None:
-    """The release that `name` replaced when it last became current; publishing equal tables again replaces nothing."""
-    moves = [r for r in history(home) if r["release"] == name and r["action"] == "publish" and r["is_current"]]
-    others = [move["replaced"] for move in moves if move["replaced"] != name]
-    return others[-1] if others else None
-
-
-def _day_of(release: Path) -> dt.date:
-    return dt.date.fromisoformat(release.name[:10])
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    columns = {column.name: column.data_type for column in table.columns}
+    return {"columns": columns, "count_rows": row[0], "hash": f"{int(row[1]):x}"}
 
 
 def _quoted(path: Path) -> str:

@@ -1,0 +1,70 @@
+"""What is kept: the newest runs and releases; never what somebody works on, or what readers see or hold."""
+
+import datetime as dt
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipelines import warehouse
+from pipelines.run import is_worked_on
+from pipelines.settings import Settings
+
+GONE = ".gone"  # a folder that is being removed
+
+
+def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
+    """Remove runs beyond the newest `keep_runs` that the gate judged and as many that stopped before, and what runs
+    that died left elsewhere. The run behind the current release stays. Returns the names of the removed."""
+    folders = [path for path in (home / "runs").glob("*/") if path.suffix != GONE]
+    dead = {path.name: path for path in folders if not is_worked_on(home, path.name, now)}
+    made_current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
+    whole = [name for name, path in dead.items() if (path / "validate" / "stage.json").exists()]
+    stopped = [name for name in dead if name not in whole]
+    keep = {made_current} | {name for names in (whole, stopped) for name in _newest(dead, names, told)}
+    gone = [name for name in dead if name not in keep]
+    for name in gone:
+        _remove(dead[name])
+        (home / "runs" / f"{name}.lease").unlink(missing_ok=True)
+    _clear_scratch(home, now)
+    return gone
+
+
+def clear_releases(home: Path, told: Settings) -> list[str]:
+    """Remove releases beyond the newest `keep_releases` that were shown or could be, and what killed publications left.
+    The current one, the one before it, and one that a reader holds stay. Returns the names of the removed."""
+    house = warehouse.of(home, told)
+    with house.locked():
+        book, kept, current = house.history(), house.kept(), house.current()
+        barred = warehouse.barred(book)
+        order = list(dict.fromkeys(record["release"] for record in reversed(book) if record["release"] in kept))
+        keep = {current, warehouse.predecessor(book, current or ""), *order[: told.retention.releases]}
+        gone = [name for name in kept if name not in keep and house.drop(name)]
+        house.tidy({*kept} - {*gone} | {*barred})
+    return gone
+
+
+def _newest(dead: dict[str, Path], names: Iterable[str], told: Settings) -> list[str]:
+    """By the moment of opening; a folder without `run.json` was never opened."""
+    records = {name: dead[name] / "run.json" for name in names}
+    opened = {name: json.loads(p.read_text())["opened_at"] for name, p in records.items() if p.exists()}
+    return sorted(opened, key=opened.__getitem__, reverse=True)[: told.retention.runs]
+
+
+def _clear_scratch(home: Path, now: dt.datetime) -> None:
+    """Working folders of runs that are not worked on: cleaning's in the lake, Spark's, and half-removed runs."""
+    scratch = {path: path.name.removesuffix(".partial").partition(".")[2] for path in (home / "lake").glob("*.partial")}
+    scratch |= {path: path.name for path in (home / "spark").glob("*/")}
+    for path, run_id in scratch.items():
+        if not is_worked_on(home, run_id, now):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (home / "runs").glob(f"*{GONE}/"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Out of sight first, so that what is killed here leaves no run that looks whole."""
+    target = folder.with_name(f"{folder.name}{GONE}")
+    os.replace(folder, target)
+    shutil.rmtree(target, ignore_errors=True)

@@ -1,0 +1,39 @@
+"""The warehouse: what a run publishes, table by table, and where its releases live."""
+
+from pipelines.warehouse.manifest import judged, seal
+from pipelines.warehouse.releases import barred, connect, current, history, of, predecessor, publish, rollback
+from pipelines.warehouse.tables import (
+    broken,
+    delivered_rows,
+    frame,
+    receipts,
+    relation,
+    returns,
+    write,
+    write_arrivals,
+    write_metrics,
+    write_runs,
+)
+
+__all__ = [
+    "barred",
+    "broken",
+    "connect",
+    "current",
+    "delivered_rows",
+    "frame",
+    "history",
+    "judged",
+    "of",
+    "predecessor",
+    "publish",
+    "receipts",
+    "relation",
+    "returns",
+    "rollback",
+    "seal",
+    "write",
+    "write_arrivals",
+    "write_metrics",
+    "write_runs",
+]

@@ -1,0 +1,310 @@
+"""Releases in PostgreSQL: one schema per release, and views that show readers the current one."""
+
+import importlib.util
+import io
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg2
+import pyarrow as pa
+from psycopg2 import errors, sql
+from psycopg2.extensions import parse_dsn
+from psycopg2.extras import Json, RealDictCursor
+from pyarrow import csv
+
+from pipelines import contracts
+from pipelines.contracts import Table
+from pipelines.errors import BadSetting, NoWarehouse, ReadersInTheWay
+from pipelines.settings import Warehouse
+from pipelines.warehouse.manifest import Judged
+
+READY = {
+    "loader": "select has_database_privilege(current_database(), 'create')"
+    " and has_table_privilege('{audit}.manifests', 'insert')",
+    "publisher": "select has_schema_privilege('{views}', 'create')"
+    " and has_table_privilege('{audit}.releases', 'insert')",
+    "reader": "select has_schema_privilege('{views}', 'usage')",
+}
+NAME = re.compile(r"\d{4}-\d{2}-\d{2}\..+\.[0-9a-f]{8}")  # schemas of the loader that are releases
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
+LOCK_MS = (
+    50  # for so long a publication may make readers wait; well below deadlock_timeout, so that none is ever killed
+)
+PATIENCE_SECONDS = 60.0  # for so long it tries again while readers hold the views
+BATCH_ROWS = 50_000
+
+
+class Postgres:
+    """Three roles do three things: the loader fills schemas, the publisher moves views, the reader reads them.
+
+    A release is loaded in one transaction, with frozen rows, so that a reader whose snapshot is older than the release
+    sees them too once the views lead there. All views are replaced in one transaction, which waits for every reader's:
+    no statement, and no transaction, sees two releases.
+    """
+
+    def __init__(self, told: Warehouse, environment: Mapping[str, str] = os.environ) -> None:
+        self.told, self.environment = told, environment
+        self.views, self.audit = told.views, f"{told.views}_audit"
+
+    @property
+    def where(self) -> str:
+        """Where readers find the current release."""
+        return f"schema {self.views} of the database in {self.told.reader}"
+
+    def ready(self) -> None:
+        """Raises NoWarehouse, naming the variable, when a role cannot connect or lacks its rights."""
+        for role, question in READY.items():
+            try:
+                ((is_so,),) = self._rows(question.format(views=self.views, audit=self.audit), role=role)
+            except (errors.UndefinedTable, errors.InvalidSchemaName, errors.InsufficientPrivilege):
+                is_so = False
+            if not is_so:
+                raise NoWarehouse(
+                    f"{getattr(self.told, role)}: the {role} lacks its rights on schema {self.views} or "
+                    f"{self.audit}. `nightshelf warehouse init` gives them."
+                )
+
+    def init(self) -> None:
+        """Make schemas and audit tables and grant the three roles their rights; done again, it changes nothing."""
+        names = {"views": self.views, "audit": self.audit, "database": self._facts("admin").get("dbname", "postgres")}
+        names |= {role: self._user(role) for role in READY}
+        text = Path(__file__).with_name("init.sql").read_text()
+        with self._session("admin") as cursor:
+            cursor.execute(sql.SQL(text).format(**{name: sql.Identifier(told) for name, told in names.items()}))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One publication, rollback or clearing at a time; the lock ends with the connection that holds it."""
+        with self._session("publisher") as cursor:
+            cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [self.audit])
+            yield
+
+    def current(self) -> str | None:
+        """The release that readers see, or None before the first night."""
+        query = "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = %s"
+        return next((name for (name,) in self._rows(query, self.views, role="reader")), None)
+
+    def kept(self) -> list[str]:
+        query = "select nspname from pg_namespace where pg_get_userbyid(nspowner) = current_user order by 1"
+        return [name for (name,) in self._rows(query, role="loader") if NAME.fullmatch(name)]
+
+    def manifest(self, name: str) -> dict[str, Any] | None:
+        """What a release was made from; kept longer than the release where it was gone back from."""
+        query = f'select manifest from "{self.audit}".manifests where release = %s'
+        return next((manifest for (manifest,) in self._rows(query, name)), None)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every move, oldest first."""
+        with self._session("publisher", cursor_factory=RealDictCursor) as cursor:
+            cursor.execute(f'select * from "{self.audit}".releases order by number')
+            return [{**row.pop("details"), **row} for row in cursor.fetchall()]
+
+    def place(self, made: Judged) -> None:
+        """Load a release that nobody sees yet, in one transaction; one that is there already holds the same rows."""
+        if len(made.name.encode()) > LONGEST_NAME:
+            raise BadSetting(f"{made.name} is longer than the {LONGEST_NAME} bytes of a schema: shorten the label.")
+        if made.name in self.kept():
+            return
+        schema, publisher = sql.Identifier(made.name), sql.Identifier(self._user("publisher"))
+        with self._session("loader") as cursor, duckdb.connect(str(made.path), read_only=True) as release:
+            cursor.execute(sql.SQL("create schema {}").format(schema))
+            for name in made.manifest["tables"]:
+                _fill(cursor, release, contracts.tables("serving")[name], made)
+            cursor.execute(sql.SQL("grant usage on schema {} to {}").format(schema, publisher))
+            cursor.execute(sql.SQL("grant select on all tables in schema {} to {}").format(schema, publisher))
+            query = f'insert into "{self.audit}".manifests values (%s, %s) on conflict do nothing'
+            cursor.execute(query, [made.name, Json(made.manifest)])
+
+    def record(self, told: dict[str, Any], show: bool) -> None:
+        """Write a move down and, to `show` its release, replace the views: both or neither.
+
+        Raises ReadersInTheWay when transactions hold the views for PATIENCE_SECONDS.
+        """
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with self._session("publisher") as cursor:
+                    self._note(cursor, told)
+                    if show:
+                        self._show(cursor, told["release"])
+                return
+            except errors.LockNotAvailable:
+                if time.monotonic() > until:
+                    raise ReadersInTheWay(self._in_the_way()) from None
+            time.sleep(4 * LOCK_MS / 1000)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """The current views, read through DuckDB as the reader: the same SQL as on a release file."""
+        place = importlib.util.find_spec("duckdb_extension_postgres_scanner")
+        if place is None or place.origin is None:
+            raise NoWarehouse("duckdb-extension-postgres-scanner is not installed. Install requirements.txt anew.")
+        file = Path(place.origin).parent / "extensions" / f"v{duckdb.__version__}" / "postgres_scanner.duckdb_extension"
+        connection, address = duckdb.connect(), self._address("reader").replace("'", "''")
+        connection.execute(f"load '{file}'")
+        try:
+            connection.execute(f"attach '{address}' as release (type postgres, read_only, schema '{self.views}')")
+        except duckdb.Error:
+            raise NoWarehouse(f"{self.told.reader}: the reader cannot connect. Correct the variable.") from None
+        connection.execute(f'use release."{self.views}"')
+        return connection
+
+    def drop(self, name: str) -> bool:
+        """Remove a release, unless the views lead to it or a transaction still reads it."""
+        try:
+            with self._session("loader") as cursor:
+                cursor.execute(f"set local lock_timeout = {LOCK_MS}")
+                cursor.execute("select tablename from pg_tables where schemaname = %s", [name])
+                tables = [sql.Identifier(name, table) for (table,) in cursor.fetchall()]
+                for statement, things in (("drop table {}", tables), ("drop schema {}", [sql.Identifier(name)])):
+                    for thing in things:
+                        cursor.execute(sql.SQL(statement).format(thing))
+            return True
+        except (errors.LockNotAvailable, errors.DependentObjectsStillExist):
+            return False
+
+    def tidy(self, names: set[str]) -> None:
+        """Remove manifests of others than these releases; a killed load leaves nothing."""
+        with self._session("publisher") as cursor:
+            cursor.execute(f'delete from "{self.audit}".manifests where not release = any(%s)', [list(names)])
+
+    def _note(self, cursor: Any, told: dict[str, Any]) -> None:
+        columns = ("at", "action", "release", "is_current", "replaced", "who", "why")
+        details = {name: value for name, value in told.items() if name not in columns}
+        marks = ", ".join(["%s"] * (len(columns) + 1))
+        query = f'insert into "{self.audit}".releases ({", ".join(columns)}, details) values ({marks})'
+        cursor.execute(query, [*map(told.get, columns), Json(details)])
+
+    def _show(self, cursor: Any, name: str) -> None:
+        """Lead each view to the release; one whose table the release lacks goes. Each statement takes its view from
+        all readers until the end, so that none can have seen one view of before and another one of after."""
+        cursor.execute(f"set local lock_timeout = {LOCK_MS}")
+        cursor.execute("select viewname from pg_views where schemaname = %s order by 1", [self.views])
+        views = [view for (view,) in cursor.fetchall()]
+        cursor.execute("select tablename from pg_tables where schemaname = %s order by 1", [name])
+        tables = [table for (table,) in cursor.fetchall()]
+        for view in set(views) - set(tables):
+            cursor.execute(sql.SQL("drop view {}").format(sql.Identifier(self.views, view)))
+        for table in tables:
+            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(name, table))
+        cursor.execute(sql.SQL("comment on schema {} is %s").format(sql.Identifier(self.views)), [name])
+
+    def _in_the_way(self) -> str:
+        query = """
+            select distinct a.pid, a.usename, a.application_name
+            from pg_locks as l
+            join pg_class as c on c.oid = l.relation
+            join pg_namespace as n on n.oid = c.relnamespace
+            join pg_stat_activity as a on a.pid = l.pid
+            where n.nspname = %s
+        """
+        held = ", ".join(f"{pid} ({user}, {name})" for pid, user, name in self._rows(query, self.views))
+        return (
+            f"Transactions have held the views of {self.views} for {PATIENCE_SECONDS:.0f} s: "
+            f"{held or 'ended just now'}. The current release stays. End them (`select pg_terminate_backend(pid)`) and "
+            "publish again."
+        )
+
+    def _rows(self, query: str, *values: object, role: str = "publisher") -> list[tuple[Any, ...]]:
+        with self._session(role) as cursor:
+            cursor.execute(query, values)
+            return cursor.fetchall()
+
+    @contextmanager
+    def _session(self, role: str, **options: Any) -> Iterator[Any]:
+        """A transaction of a role; raises NoWarehouse naming the variable that is missing or wrong, not its value."""
+        try:
+            told = f"nightshelf {role}"
+            connection = psycopg2.connect(self._address(role), application_name=told, connect_timeout=10, **options)
+        except psycopg2.Error as error:
+            variable = getattr(self.told, role)
+            raise NoWarehouse(f"{variable}: {_silent(error)}. Correct the variable, or start the server.") from None
+        try:
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+    def _address(self, role: str) -> str:
+        variable = getattr(self.told, role)
+        if address := self.environment.get(variable):
+            return address
+        raise NoWarehouse(
+            f"{variable} is not set. It holds the address of the {role}: postgresql://user:…@host/database."
+        )
+
+    def _facts(self, role: str) -> dict[str, str]:
+        try:
+            return parse_dsn(self._address(role))
+        except psycopg2.Error:
+            raise NoWarehouse(f"{getattr(self.told, role)} is no address: postgresql://user:…@host/database.") from None
+
+    def _user(self, role: str) -> str:
+        if user := self._facts(role).get("user"):
+            return user
+        raise NoWarehouse(f"{getattr(self.told, role)} names no user: postgresql://user:…@host/database.")
+
+
+class _Rows(io.RawIOBase):
+    """Arrow batches as CSV, read as a file: what is there stands in quotes, what is not there is nothing."""
+
+    def __init__(self, batches: pa.RecordBatchReader) -> None:
+        self.parts, self.left = map(_csv, batches), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self.left and (part := next(self.parts, None)) is not None:
+            self.left = part
+        size = min(len(target), len(self.left))
+        target[:size], self.left = self.left[:size], self.left[size:]
+        return size
+
+
+def _csv(batch: pa.RecordBatch) -> memoryview:
+    sink = io.BytesIO()
+    csv.write_csv(batch, sink, csv.WriteOptions(include_header=False, quoting_style="all_valid"))
+    return sink.getbuffer()
+
+
+def _fill(cursor: Any, release: duckdb.DuckDBPyConnection, table: Table, made: Judged) -> None:
+    """One table with its rows, an index that finds them by id, and what the planner wants to know."""
+    target = sql.Identifier(made.name, table.name)
+    cursor.execute(table.ddl(target.as_string(cursor)))
+    columns = ", ".join(f'"{name}"' for name in table.names)
+    rows = _Rows(release.execute(f"select {columns} from {table.name}").to_arrow_reader(BATCH_ROWS))
+    cursor.copy_expert(sql.SQL("copy {} from stdin (format csv, freeze)").format(target), io.BufferedReader(rows))
+    expected = made.manifest["tables"][table.name]["count_rows"]
+    if cursor.rowcount != expected:
+        raise NoWarehouse(f"{made.name}.{table.name} took in {cursor.rowcount} of {expected} rows. Publish it again.")
+    key = sql.SQL(", ").join(sql.Identifier(name) for name in _sought(table))
+    cursor.execute(sql.SQL("create unique index on {} ({})").format(target, key))
+    cursor.execute(sql.SQL("analyze {}").format(target))
+
+
+def _sought(table: Table) -> list[str]:
+    """The key in the order of an index: a column of a few words, such as a placement, finds nothing and comes last."""
+    return sorted(table.key, key=lambda name: bool(table[name].accepted_values))
+
+
+def _lead(cursor: Any, view: sql.Identifier, table: sql.Identifier) -> None:
+    """Replace a view; one whose columns differ is made anew, and then nothing may stand upon it."""
+    cursor.execute("savepoint before")
+    try:
+        cursor.execute(sql.SQL("create or replace view {} as select * from {}").format(view, table))
+    except errors.InvalidTableDefinition:
+        cursor.execute("rollback to savepoint before")
+        cursor.execute(sql.SQL("drop view {}").format(view))
+        cursor.execute(sql.SQL("create view {} as select * from {}").format(view, table))
+
+
+def _silent(error: psycopg2.Error) -> str:
+    """What the server said, without what it quotes: names are part of the address."""
+    _, fatal, told = str(error).partition("FATAL:")
+    return re.sub(r'"[^"]*"', "…", told.strip()) if fatal else "no server answers there, or it is no address"

@@ -1,0 +1,213 @@
+"""A publication dies wherever it likes, readers poll all the while, and nobody sees anything but one whole release.
+
+`LONG_FAULTS=1 pytest tests/test_faults.py -s` does it as often as docs/reliability.md says, and prints what was seen.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import psycopg2
+import pytest
+
+from pipelines import retention, settings, warehouse
+from pipelines.errors import NoWarehouse
+from pipelines.run import Run
+from pipelines.warehouse import files
+from pipelines.warehouse.manifest import Judged
+from pipelines.warehouse.postgres import Postgres
+from tests.lake import run_of
+from tests.postgres import Server
+from tests.test_postgres import publish as publish_to_postgres
+from tests.test_warehouse import count, put
+
+IS_LONG = bool(os.environ.get("LONG_FAULTS"))
+KILLS = 50 if IS_LONG else 4
+READERS, PUBLICATIONS = (8, 200) if IS_LONG else (3, 25)
+READER = """
+import json, sys, time
+from pathlib import Path
+
+kind, place, stop = sys.argv[1:]
+seen, seconds = [], []
+if kind == "duckdb":
+    import duckdb
+    def look():
+        with duckdb.connect(place, read_only=True) as release:
+            return release.execute("select (select max(n) from one), (select max(n) from two)").fetchone()
+else:
+    import psycopg2
+    connection = psycopg2.connect(place)
+    def look():
+        with connection, connection.cursor() as cursor:
+            cursor.execute("select run_id from nightshelf.items where item_id = 'i1'")
+            ((one,),) = cursor.fetchall()
+            cursor.execute("select i.run_id, r.run_id from nightshelf.items as i"
+                           " cross join nightshelf.user_recommendations as r where i.item_id = 'i1'")
+            ((two, three),) = cursor.fetchall()
+        assert two == three, (two, three)
+        return int(one.split()[1]), int(two.split()[1])
+while not Path(stop).exists():
+    started = time.perf_counter()
+    one, two = look()
+    seconds.append(time.perf_counter() - started)
+    assert one == two, (one, two)
+    seen.append(one)
+assert seen == sorted(seen)
+print(json.dumps({"polls": len(seen), "p99_ms": 1000 * sorted(seconds)[len(seen) * 99 // 100]}))
+"""
+
+
+class Failing:
+    """The module `os`, which ends the process at the n-th call of one of its functions."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(os, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            if not self.left:
+                os._exit(9)
+            self.left -= 1
+            return found(*arguments, **named)
+
+        return call if callable(found) else found
+
+
+def dies(calls: int, act: Callable[[], object]) -> bool:
+    """Whether `act` ended at its n-th file operation, in a process of its own."""
+    if not (child := os.fork()):
+        files.os = Failing(calls)
+        with contextlib.suppress(BaseException):
+            act()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] != 0
+
+
+def two_tables(home: Path, number: int) -> Path:
+    path = home / f"made-{number}.duckdb"
+    with duckdb.connect(str(path)) as release:
+        for name in ("one", "two"):
+            release.execute(f"create table {name} as select {number} as n")
+    return path
+
+
+@pytest.mark.parametrize("way", ["publish", "rollback"])
+def test_files_that_die_at_any_operation_leave_one_whole_release(tmp_path: Path, way: str):
+    """At each of them readers see the release before or the new one; done again, the move is whole, nothing is left."""
+    laid = tmp_path / "laid"
+    first = put(run_of(laid), "2026-03-01", 1)
+    before, after = first, "2026-03-02.nightly.00000002"
+    if way == "rollback":
+        before, after = put(run_of(laid), "2026-03-02", 2), first
+    put(run_of(tmp_path / "made"), "2026-03-02", 2)
+    for calls in itertools.count():
+        home = tmp_path / str(calls)
+        shutil.copytree(laid, home, symlinks=True)
+        shutil.copy(tmp_path / "made" / "made-2026-03-02-2.duckdb", home)
+        act = partial(put, run_of(home), "2026-03-02", 2)
+        if way == "rollback":
+            act = partial(warehouse.rollback, home, after, "bad prices", "anna")
+        died = dies(calls, act)
+        assert warehouse.current(home) in ((before, after) if died else (after,))
+        assert count(home) == int(warehouse.current(home)[-1])
+        act()
+        assert warehouse.current(home) == after
+        retention.clear_releases(home, settings.Settings())
+        assert warehouse.of(home).kept() == sorted([before, after])
+        assert not list((home / "warehouse").rglob("*.partial"))
+        if not died:
+            break
+    assert calls > 10
+    print(f"{way}: died at each of {calls} file operations")
+
+
+def watched(kind: str, place: str, stop: Path, act: Callable[[int], object]) -> list[dict]:
+    """What readers in processes of their own saw while `act` was done for each number."""
+    command = [sys.executable, "-c", READER, kind, place, str(stop)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    readers = [subprocess.Popen(command, **pipes) for _ in range(READERS)]
+    for number in range(2, 2 + PUBLICATIONS):
+        act(number)
+    stop.touch()
+    told = [reader.communicate(timeout=120) for reader in readers]
+    assert [error for _, error in told if error] == []
+    return [json.loads(out) for out, _ in told]
+
+
+def check(kind: str, told: list[dict]) -> None:
+    assert all(one["polls"] > 1 for one in told)
+    polls, worst = sum(one["polls"] for one in told), max(one["p99_ms"] for one in told)
+    print(f"{kind}: {READERS} readers, {PUBLICATIONS} publications, {polls} polls, p99 {worst:.0f} ms")
+
+
+def test_readers_of_files_see_whole_releases_in_order(tmp_path: Path):
+    """No poll fails, none mixes two releases, and none goes back."""
+    house = files.Files(tmp_path)
+
+    def publish(number: int) -> None:
+        name = f"2026-03-01.nightly.{number:08x}"
+        with house.locked():
+            house.place(Judged(two_tables(tmp_path, number), {"release": name}))
+            house.record({"release": name}, show=True)
+
+    publish(1)
+    check("files", watched("duckdb", house.where, tmp_path / "stop", publish))
+
+
+@pytest.fixture
+def run(tmp_path: Path, house: Postgres) -> Run:
+    return run_of(tmp_path, **{"warehouse.engine": "postgres"})
+
+
+def test_readers_of_postgres_see_whole_releases_in_order(tmp_path: Path, run: Run, house: Postgres):
+    """Nor does a transaction of two statements; publications find their moment between readers."""
+    publish_to_postgres(run, "2026-03-01", 1)
+    address = house.environment["WAREHOUSE_READER"]
+    told = watched("postgres", address, tmp_path / "stop", lambda n: publish_to_postgres(run, "2026-03-01", n))
+    check("postgres", told)
+
+
+def test_a_server_that_is_killed_while_publishing_keeps_one_whole_release(server: Server, run: Run, house: Postgres):
+    """Started again, it shows the release before or the new one, keeps no half of one, and takes the next."""
+    dice, started = random.Random(17), time.perf_counter()
+    publish_to_postgres(run, "2026-03-01", 1)
+    seconds, shown = time.perf_counter() - started, 1
+    for number in range(2, 2 + KILLS):
+        attempt = threading.Thread(target=_attempt, args=(run, number))
+        attempt.start()
+        time.sleep(dice.uniform(0, 1.2 * seconds))
+        server.kill()
+        attempt.join()
+        server.start()
+        current = warehouse.current(run.home)
+        assert current in (f"2026-03-01.nightly.{n:08x}" for n in (shown, number))
+        assert warehouse.history(run.home)[-1]["release"] == current
+        with warehouse.connect(run.home) as release:
+            query = "select distinct i.run_id, r.run_id, count(*) over () from items as i, user_recommendations as r"
+            ((one, two, rows),) = release.execute(query).fetchall()
+            assert (one, two, rows) == (f"run {int(current[-8:], 16)}", one, 2)
+        for name in house.kept():
+            assert house.manifest(name) is not None
+        publish_to_postgres(run, "2026-03-01", number)
+        shown = number
+    print(f"postgres: killed {KILLS} times while publishing")
+
+
+def _attempt(run: Run, number: int) -> None:
+    with contextlib.suppress(psycopg2.Error, NoWarehouse):
+        publish_to_postgres(run, "2026-03-01", number)

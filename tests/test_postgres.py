@@ -1,0 +1,179 @@
+"""PostgreSQL keeps the promise that files keep: one whole release, three roles, and nothing else to be seen."""
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import psycopg2
+import pytest
+
+from pipelines import contracts, retention, settings, warehouse
+from pipelines.errors import HeldBack, NothingPublished, NoWarehouse, ReadersInTheWay
+from pipelines.run import Run
+from pipelines.warehouse import postgres
+from pipelines.warehouse.manifest import Judged
+from pipelines.warehouse.postgres import Postgres
+from tests.lake import run_of
+from tests.postgres import ROLES, Server
+
+HARD = "a,\"b\"\n'c'\\N\t[ü]"
+FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
+ITEMS = (("i1", HARD, "", 100), ("i2", "Mug", None, None))
+
+
+@pytest.fixture
+def run(tmp_path: Path, house: Postgres) -> Run:
+    return run_of(tmp_path, **{"warehouse.engine": "postgres"})
+
+
+def made(run: Run, day: str, number: int, items: tuple = ITEMS) -> Judged:
+    """A release of two tables, each of which says its number."""
+    path, serving = run.home / f"{day}-{number}.duckdb", contracts.tables("serving")
+    if not path.exists():
+        with duckdb.connect(str(path)) as release:
+            for name in ("items", "user_recommendations"):
+                release.execute(serving[name].ddl())
+            for row in items:
+                release.execute("insert into items values (?, ?, ?, null, ?, true, ?)", [*row, f"run {number}"])
+            facts = {c.name: FACTS[c.data_type] for c in serving["user_recommendations"].columns if c.is_required}
+            columns, values = zip(*(facts | {"run_id": f"'run {number}'"}).items(), strict=True)
+            quoted = ", ".join(f'"{column}"' for column in columns)
+            release.execute(f"insert into user_recommendations ({quoted}) values ({', '.join(values)})")
+    tables = {"items": {"count_rows": len(items)}, "user_recommendations": {"count_rows": 1}}
+    manifest = {"code_version": "1", "settings": {}, "inputs": {}, "tables": tables}
+    return Judged(path, {"release": f"{day}.nightly.{number:08x}", **manifest})
+
+
+def publish(run: Run, day: str, number: int, items: tuple = ITEMS) -> str:
+    on_day = replace(run, day=dt.date.fromisoformat(day), run_id=f"{day}.nightly")
+    return warehouse.publish(on_day, made(run, day, number, items))["release"]
+
+
+def asked(house: Postgres, query: str, role: str = "reader") -> list[tuple]:
+    with psycopg2.connect(house.environment[f"WAREHOUSE_{role.upper()}"]) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
+def test_readers_see_the_rows_as_they_were_judged(run: Run, house: Postgres):
+    """Quotes, line ends, backslashes, empty text beside no text, and the same number to the last bit."""
+    publish(run, "2026-03-01", 1)
+    assert asked(house, "select item_id, title, category, price_cents from nightshelf.items order by 1") == list(ITEMS)
+    with warehouse.connect(run.home) as release:
+        assert release.execute("select item_id, title, category, price_cents from items order by 1").fetchall() == list(
+            ITEMS
+        )
+        assert release.execute("select score from user_recommendations").fetchall() == [(0.1,)]
+
+
+def test_publishing_and_going_back_are_as_with_files(run: Run, house: Postgres):
+    """The newest day is shown, an older one is not; the way back, its bar and its history are the same."""
+    with pytest.raises(NothingPublished, match="schema nightshelf of the database in WAREHOUSE_READER"):
+        warehouse.connect(run.home)
+    first, second = publish(run, "2026-03-01", 1), publish(run, "2026-03-02", 2)
+    publish(run, "2026-02-27", 3)
+    assert warehouse.current(run.home) == second
+    assert warehouse.rollback(run.home, None, "bad prices", "anna") == first
+    assert asked(house, "select distinct run_id from nightshelf.items") == [("run 1",)]
+    with pytest.raises(HeldBack, match=f"{second}, which .* by anna: bad prices"):
+        publish(run, "2026-03-03", 4)
+    assert [(r["action"], r["release"], r["is_current"]) for r in warehouse.history(run.home)] == [
+        ("publish", first, True),
+        ("publish", second, True),
+        ("publish", "2026-02-27.nightly.00000003", False),
+        ("rollback", first, True),
+    ]
+
+
+def test_the_reader_sees_nothing_but_the_current_views(run: Run, house: Postgres):
+    """Neither releases nor history, and it changes nothing; the loader cannot move views, the publisher not load."""
+    name = publish(run, "2026-03-01", 1)
+    for query in (
+        f'select * from "{name}".items',
+        "select * from nightshelf_audit.releases",
+        "delete from nightshelf.items returning 1",
+        "create table nightshelf.mine as select 1 returning 1",
+        "create schema mine",
+    ):
+        with pytest.raises(psycopg2.Error):
+            asked(house, query)
+    for role, query in (("loader", "drop view nightshelf.items"), ("publisher", f'drop table "{name}".items')):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            asked(house, query, role)
+
+
+def test_a_snapshot_older_than_the_release_sees_its_rows(run: Run, house: Postgres):
+    """A transaction that began before the release was loaded does not find the new views empty."""
+    publish(run, "2026-03-01", 1)
+    with psycopg2.connect(house.environment["WAREHOUSE_READER"]) as connection, connection.cursor() as cursor:
+        cursor.execute("set transaction isolation level repeatable read")
+        cursor.execute("select 1")
+        publish(run, "2026-03-02", 2)
+        cursor.execute("select distinct run_id from nightshelf.items")
+        assert cursor.fetchall() == [("run 2",)]
+
+
+def test_other_columns_and_other_tables_follow_the_release(run: Run, house: Postgres):
+    """A release of an older contract has fewer columns and tables; the views show what it has."""
+    publish(run, "2026-03-01", 1)
+    house.place(made(run, "2026-03-02", 2))
+    with psycopg2.connect(house.environment["WAREHOUSE_LOADER"]) as connection, connection.cursor() as cursor:
+        cursor.execute('alter table "2026-03-02.nightly.00000002".items drop column brand')
+        cursor.execute('drop table "2026-03-02.nightly.00000002".user_recommendations')
+    connection.close()
+    warehouse.rollback(run.home, "2026-03-02.nightly.00000002", "an older contract", "anna")
+    query = "select table_name, count(*) from information_schema.columns where table_schema = 'nightshelf' group by 1"
+    assert asked(house, query) == [("items", 6)]
+    warehouse.rollback(run.home, "2026-03-01.nightly.00000001", "and back", "anna")
+    assert sorted(asked(house, query))[0] == ("items", 7)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_missing_or_wrong_secret_is_found_before_the_night(
+    role: str, server: Server, house: Postgres, monkeypatch: pytest.MonkeyPatch
+):
+    """The message names the variable and never says its value."""
+    variable = f"WAREHOUSE_{role.upper()}"
+    for value in ("", server.address(role, "canary"), "canary", f"postgresql://canary@/none?host={server.folder}"):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(NoWarehouse, match=variable) as caught:
+            house.ready()
+        assert "canary" not in str(caught.value)
+        assert str(server.folder) not in str(caught.value)
+
+
+def test_a_role_without_rights_is_found_before_the_night(
+    server: Server, house: Postgres, monkeypatch: pytest.MonkeyPatch
+):
+    """A database that nobody prepared: the message says what prepares it."""
+    for role in ROLES:
+        monkeypatch.setenv(f"WAREHOUSE_{role.upper()}", server.address(role))
+    with pytest.raises(NoWarehouse, match=r"WAREHOUSE_LOADER: .* `nightshelf warehouse init`"):
+        house.ready()
+
+
+def test_old_releases_go_but_for_what_a_transaction_reads(run: Run, house: Postgres):
+    """A reader inside a transaction keeps its release and holds the next publication up; afterwards both go on."""
+    nights = [publish(run, f"2026-03-0{n}", n) for n in (1, 2, 3)]
+    told = settings.parse({"retention": {"releases": 1}, "warehouse": {"engine": "postgres"}})
+    with psycopg2.connect(house.environment["WAREHOUSE_READER"]) as connection, connection.cursor() as cursor:
+        cursor.execute("select 1 from nightshelf.items")
+        assert not house.drop(nights[2])
+        assert retention.clear_releases(run.home, told) == [nights[0]]
+    connection.close()
+    assert house.kept() == nights[1:]
+
+
+def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: pytest.MonkeyPatch):
+    """A transaction that is left open stops a publication, never another reader; the message says whose it is."""
+    first = publish(run, "2026-03-01", 1)
+    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.3)
+    with psycopg2.connect(house.environment["WAREHOUSE_READER"], application_name="left open") as connection:
+        connection.cursor().execute("select 1 from nightshelf.items")
+        with pytest.raises(ReadersInTheWay, match=r"\d+ \(reader, left open\)"):
+            publish(run, "2026-03-02", 2)
+        assert asked(house, "select count(*) from nightshelf.items") == [(2,)]
+    connection.close()
+    assert warehouse.current(run.home) == first
+    assert [record["release"] for record in warehouse.history(run.home)] == [first]
