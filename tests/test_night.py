@@ -2,7 +2,9 @@
 
 import html
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,8 @@ from pipelines import night as whole_night
 from pipelines.errors import GateFailed
 from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
-from pipelines.run import Run
+from pipelines.open import open_run
+from pipelines.run import Run, release_lease
 from tests.conftest import LAST_DAY, SMALL, deliver, event
 
 pytestmark = pytest.mark.slow
@@ -24,9 +27,14 @@ def rows(run: Run, query: str) -> pd.DataFrame:
         return release.execute(query).df()
 
 
-def tables(home: Path) -> dict[str, dict]:
-    manifest = warehouse.of(home).manifest(warehouse.current(home))
-    return manifest["tables"]
+def finish_as(done: Run, run: Run, stages: Iterable[str]) -> None:
+    """Let `run` have finished the stages as `done` did."""
+    for stage in stages:
+        shutil.copytree(done.folder / stage, run.folder / stage, copy_function=os.link)
+        record = run.folder / stage / "stage.json"
+        told = json.loads(record.read_text()) | {"fingerprint": run.fingerprint}
+        record.unlink()
+        record.write_text(json.dumps(told))
 
 
 def test_every_table_of_the_contract_is_published(night: Run):
@@ -181,20 +189,15 @@ def test_running_a_finished_night_again_changes_nothing(night: Run):
     assert len(warehouse.history(night.home)) == moves
 
 
-def test_a_fresh_run_of_the_same_day_gives_the_same_tables(night: Run, generated: Callable[[], Path]):
-    """From the raw files to the release in another home: equal counts and hashes of every table."""
-    home = generated()
-    whole_night.run(day=LAST_DAY, overrides=SMALL, home=home)
-    assert tables(home) == tables(night.home)
-
-
 def test_a_failed_gate_leaves_the_release_and_writes_the_report(night: Run):
     """A night that is worse than its gate raises, names the gate, and the page says why."""
     before = warehouse.current(night.home)
+    strict = {"day": LAST_DAY, "label": "strict", "overrides": SMALL | {"gates.min_against_popularity": 1000}}
+    opened = open_run(owner="test", home=night.home, **strict)
+    finish_as(night, opened, whole_night.STAGES[: whole_night.STAGES.index("validate")])
+    release_lease(night.home, opened.run_id, "test")
     with pytest.raises(GateFailed, match=r"for_you_against_popularity: .*, expected at least 1000"):
-        whole_night.run(
-            day=LAST_DAY, label="strict", overrides=SMALL | {"gates.min_against_popularity": 1000}, home=night.home
-        )
+        whole_night.run(**strict, home=night.home)
     assert warehouse.current(night.home) == before
     page = (night.home / "runs" / f"{LAST_DAY}.strict" / "report" / "report.html").read_text()
     assert "Not published" in page
