@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,20 +67,55 @@ def load(folder: Path | str) -> TextEncoder:
     return ItemProfileEncoder.load(folder)
 
 
-@torch.inference_mode()
-def encode(encoder: TextEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
-    """Vectors (N, E) float32 of all texts in the order given.
+@dataclass(frozen=True)
+class Remembered:
+    """Vectors that need not be computed again.
 
-    Equal texts are read once; texts of like length share a batch.
+    Attributes:
+        keys: (N,) uint64, what was read by which weights.
+        vectors: (N, E) float32.
+    """
+
+    keys: np.ndarray
+    vectors: np.ndarray
+
+    def save(self, folder: Path | str) -> None:
+        """Write item_keys.npy and item_vectors.npy."""
+        np.save(Path(folder) / "item_keys.npy", self.keys)
+        np.save(Path(folder) / "item_vectors.npy", self.vectors)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Remembered:
+        """Read what `save` wrote."""
+        return cls(np.load(Path(folder) / "item_keys.npy"), np.load(Path(folder) / "item_vectors.npy"))
+
+
+def encode(encoder: TextEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
+    """Vectors (N, E) float32 of all texts in the order given."""
+    return remember(encoder, tokens, batch_size=batch_size).vectors
+
+
+@torch.inference_mode()
+def remember(
+    encoder: TextEncoder, tokens: Tokens, earlier: Remembered | None = None, batch_size: int = 512
+) -> Remembered:
+    """Vectors of all texts in the order given, with their keys.
+
+    Equal texts are read once, and what these weights read `earlier` not at all; texts of like length share a batch.
     """
     encoder.eval()
-    _, first, place = np.unique(tokens.contents, return_index=True, return_inverse=True)
-    vectors = np.zeros((len(first), encoder.config.embedding_size), dtype=np.float32)
-    order = np.argsort(tokens.lengths[first], kind="stable")
+    keys = tokens.contents ^ np.uint64(int(version(encoder)[:16], 16))
+    distinct, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    vectors, is_new = np.zeros((len(distinct), encoder.config.embedding_size), np.float32), np.ones(len(distinct), bool)
+    if earlier is not None:
+        _, ours, theirs = np.intersect1d(distinct, earlier.keys, return_indices=True)
+        vectors[ours], is_new[ours] = earlier.vectors[theirs], False
+    unread = np.flatnonzero(is_new)
+    order = unread[np.argsort(tokens.lengths[first[unread]], kind="stable")]
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         vectors[rows] = encoder(*as_tensors(tokens.take(first[rows]), encoder)).float().cpu().numpy()
-    return vectors[place]
+    return Remembered(keys, vectors[place])
 
 
 def version(encoder: TextEncoder) -> str:

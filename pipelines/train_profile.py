@@ -1,7 +1,4 @@
-"""Train the item profile: a Transformer that reads items and queries, and the attention that reads a user's history.
-
-Measured weights learn from the days before the held-out ones; the published ones go on from there over all days.
-"""
+"""Train the item profile: a Transformer that reads items and queries, and the networks that read a user's history."""
 
 import datetime as dt
 import logging
@@ -10,77 +7,36 @@ from pathlib import Path
 
 import numpy as np
 
-from models import personalization, profile, profile_training
-from models.encoder import Shape, TextEncoder, encode
-from models.errors import NothingToLearn, UnknownEncoder
-from models.item_text import TextTokenizer, Tokens
-from models.profile import HistoryAttention, ProfileConfig
-from models.profile_training import Histories, Training
+from models import personalization, profile_training
+from models.errors import NothingToLearn
+from models.profile import HistoryAttention
+from models.profile_training import Histories
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import train_sequence, withhold_last_day
-from models.vocabulary import Vocabulary
-from pipelines.errors import BadSetting
+from models.vocabulary import stamp
+from pipelines import encoders
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
 LOG = logging.getLogger("nightshelf")
-CONTINUED = 0.25  # share of the steps that a later training takes on top of the one before
-SEQUENCE_CONTINUED = 0.5  # and of the passes over the histories
-ENCODING_BATCH = 512
+SEQUENCE_CONTINUED = 0.5  # share of the passes over the histories that a later training takes after the one before
 TESTED_EVERY = 10  # one person in so many is kept apart, with the last day of the history, to choose a network
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
-    texts = item_texts(marts)
-    tokenizer, shape = _beginnings(run, texts)
-    tokenizer.save(folder)
-    items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
-    encoder, sequence, told = None, None, {}
+    told = encoders.write(run, marts, folder)
+    sequence = None
     for part, until in marts.cuts.items():
-        encoder, training = _train_encoder(run, marts, tokenizer, items, until, shape, encoder)
-        told[part] = _summary(training)
-        encoder.save(folder / part)
-        item_vectors = encode(encoder, items, ENCODING_BATCH)
-        profile.check_vectors(item_vectors, run.settings.seed)
-        np.save(folder / part / "item_vectors.npy", item_vectors)
+        item_vectors = np.load(folder / part / "item_vectors.npy")
         attention = _train_history(run, marts, item_vectors, until)
         attention.save(folder / part)
         vectors, _ = profile_training.user_vectors(attention, item_vectors, marts.histories(until))
         np.save(folder / part / "user_vectors.npy", vectors)
         sequence = _personalize(run, marts, item_vectors, until, attention, sequence, folder / part)
-    write_json(folder / "model.json", {"trained_on": marts.cuts["final"], "cuts": marts.cuts, "encoder": told})
-
-
-def _beginnings(run: Run, texts: dict[str, list[str | None]]) -> tuple[TextTokenizer, Shape]:
-    """The tokenizer, trained on the catalogue or a pretrained encoder's, and the shape of the encoder behind it."""
-    settings = run.settings.profile
-    if not settings.encoder:
-        tokenizer = TextTokenizer.train(_corpus(texts), settings.vocabulary_size)
-        return tokenizer, ProfileConfig(
-            vocabulary_size=tokenizer.vocabulary_size,
-            embedding_size=settings.embedding_size,
-            layers=settings.layers,
-            heads=settings.heads,
-            hidden_size=settings.hidden_size,
-            max_tokens=settings.max_tokens,
-        )
-    from models import pretrained  # importing transformers takes seconds
-
-    try:
-        return pretrained.read(settings.encoder, settings.embedding_size, settings.max_tokens, settings.fine_tune)
-    except UnknownEncoder as error:
-        raise BadSetting(f"profile.encoder: {error}") from error
-
-
-def _summary(training: Training) -> dict[str, object]:
-    """What is kept of a training: which rule ended it after how many steps, and the loss on pairs kept apart."""
-    return {
-        "ended_by": training.ended_by,
-        "steps": len(training.losses),
-        "validation_loss": min(training.validation),
-    }
+        stamp(folder / part, users=marts.users, items=marts.items)
+    write_json(folder / "model.json", told)
 
 
 def _personalize(
@@ -126,50 +82,6 @@ def _train_sequence(
         SequenceConfig(len(item_vectors), item_vectors.shape[1], settings.sequence_size),
         epochs=epochs,
         half_life_days=settings.sequence_half_life_days,
-        seed=run.settings.seed,
-        threads=run.settings.machine.threads,
-        start=start,
-    )
-
-
-def item_texts(marts: Marts) -> dict[str, list[str | None]]:
-    """What the encoder reads of each item, by field."""
-    catalogue = marts.catalogue
-    texts: dict[str, list[str | None]] = {
-        name: [value if isinstance(value, str) else None for value in catalogue[name]]
-        for name in ("title", "category", "brand", "description")
-    }
-    return texts | {"price_band": [f"price band {band}" for band in catalogue["price_band"]]}
-
-
-def _corpus(texts: dict[str, list[str | None]]) -> list[str]:
-    return [text for column in texts.values() for text in column if text]
-
-
-def _train_encoder(
-    run: Run,
-    marts: Marts,
-    tokenizer: TextTokenizer,
-    items: Tokens,
-    until: dt.date,
-    shape: Shape,
-    start: TextEncoder | None,
-) -> tuple[TextEncoder, Training]:
-    settings = run.settings.profile
-    queries = Vocabulary(marts.queries()["query"])
-    clicks = marts.query_clicks(queries, until).tocoo()
-    return profile_training.train_encoder(
-        items,
-        tokenizer.encode_queries(list(queries.ids), settings.max_tokens),
-        marts.item_pairs(until, run.settings.seed),
-        np.stack([clicks.row, clicks.col], axis=1).astype(np.int64),
-        marts.popularity(until),
-        shape,
-        steps=settings.steps if start is None else max(int(settings.steps * CONTINUED), 1),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        patience=settings.patience,
-        max_minutes=settings.max_minutes,
         seed=run.settings.seed,
         threads=run.settings.machine.threads,
         start=start,
