@@ -7,13 +7,19 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from pipelines import night, warehouse
+from pipelines import contracts, night, warehouse
+from pipelines.reasons import REASONS
 from pipelines.run import Run, costs, stage
 
 FILE = "report.html"
 COMPARED = ("fused", "rrf", "habit", "popularity")
 LOSS = "loss_without_"
-MEASURES = ("recall_at_10", "ndcg_at_10", "coverage_at_10")
+MEASURES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "Recall@10",
+    "coverage_at_10": "Coverage@10",
+}
+UNMEASURED = "nothing to measure"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -37,6 +43,8 @@ def _content(told: Run) -> dict[str, object]:
     done = costs(told)
     checks = _parquet(told, "validate", "quality_checks.parquet") or _json(told, "admit", "checks.json") or []
     figures = _json(told, "fuse", "metrics.json") or []
+    fusion = _json(told, "fuse", "fusion.json") or {}
+    chosen = {placement: fusion[placement] for placement in _placements() if placement in fusion}
     failed = [check for check in checks if not check["is_ok"]]
     return {
         "stages": [(name, done.get(name)) for name in night.STAGES],
@@ -46,38 +54,68 @@ def _content(told: Run) -> dict[str, object]:
         "failed": failed,
         "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),
         "count_checks": len(checks),
-        "quality": _quality(figures),
-        "slices": _slices(figures),
-        "compared": COMPARED,
-        "losses": _losses(figures),
-        "chosen": _json(told, "fuse", "fusion.json") or {},
+        "quality": {placement: _quality(figures, placement, name) for placement, name in chosen.items()},
+        "slices": {placement: _slices(figures, placement) for placement in chosen},
+        "losses": {placement: _losses(figures, placement) for placement in chosen},
         "measures": MEASURES,
+        "reasons": _reasons(told),
+        "unmeasured": UNMEASURED,
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),
         "gates": [c for c in checks if c["table_name"] == "night"],
-        "input": [c for c in checks if c["table_name"] == "input"],
+        "input": _input([c for c in checks if c["table_name"] == "input"]),
     }
 
 
-def _quality(records: list[dict]) -> list[tuple[str, str, list[dict | None]]]:
-    """(placement, ranking, one figure per measure)."""
+def _placements() -> tuple[str, ...]:
+    return contracts.tables("serving")["user_recommendations"]["placement"].accepted_values
+
+
+def _quality(records: list[dict], placement: str, published: str) -> list[tuple[str, bool, list[dict | None]]]:
+    """(ranking, whether it is published, one figure per measure), best first; `fused` is the published one again."""
     by_name = {record["metric"]: record for record in records}
-    pairs = dict.fromkeys(tuple(name.split("/")[:2]) for name in by_name if LOSS not in name)
-    return [(p, s, [by_name.get(f"{p}/{s}/{m}") for m in MEASURES]) for p, s in pairs]
+    names = [name.split("/") for name in by_name if name.startswith(f"{placement}/") and name.endswith("/ndcg_at_10")]
+    rankings = [name for _, name, _ in names if name != "fused" and not name.startswith(LOSS)]
+    rankings.sort(key=lambda name: -by_name[f"{placement}/{name}/ndcg_at_10"]["value"])
+    return [(s, s == published, [by_name.get(f"{placement}/{s}/{m}") for m in MEASURES]) for s in rankings]
 
 
-def _slices(records: list[dict]) -> list[tuple[str, str, list[dict | None]]]:
-    """(placement, part of the shop, NDCG@10 of each of the rankings that are compared there)."""
-    by_name = {record["metric"]: record for record in records}
-    told = [name.split("/") for name in by_name if name.count("/") == 3]
-    pairs = dict.fromkeys((placement, part) for placement, _, _, part in told)
-    return [(p, s, [by_name.get(f"{p}/{name}/ndcg_at_10/{s}") for name in COMPARED]) for p, s in pairs]
+def _slices(records: list[dict], placement: str) -> dict[str, dict[str, dict]]:
+    """By part of the shop, NDCG@10 of each ranking that is compared there."""
+    found: dict[str, dict[str, dict]] = {}
+    for record in records:
+        path = record["metric"].split("/", 3)
+        if path[0] == placement and len(path) == 4 and path[1] in COMPARED:
+            found.setdefault(path[3].replace("_", " "), {})[path[1]] = record
+    return found
 
 
-def _losses(records: list[dict]) -> list[tuple[str, str, dict]]:
-    """(placement, what is taken out, the loss)."""
-    told = [(record["metric"].split("/"), record) for record in records if LOSS in record["metric"]]
-    return [(path[0], path[1].removeprefix(LOSS), record) for path, record in told]
+def _losses(records: list[dict], placement: str) -> list[tuple[str, dict]]:
+    """(what is taken out, the loss), the largest first."""
+    head = f"{placement}/{LOSS}"
+    told = [(r["metric"].removeprefix(head).split("/")[0], r) for r in records if r["metric"].startswith(head)]
+    return sorted(told, key=lambda one: -one[1]["value"])
+
+
+def _reasons(told: Run) -> dict[str, dict[str, float]]:
+    """By reason, its share of the rows of each placement."""
+    path = told.folder / "shelve" / "user_recommendations.parquet"
+    if not path.exists():
+        return {}
+    rows = pd.read_parquet(path, columns=["placement", "reason"])
+    shares = rows.groupby("placement")["reason"].value_counts(normalize=True).to_dict()
+    placements = [placement for placement in _placements() if placement in set(rows["placement"])]
+    codes = [code for code in REASONS if code in set(rows["reason"])]
+    return {code: {placement: shares.get((placement, code), 0.0) for placement in placements} for code in codes}
+
+
+def _input(checks: list[dict]) -> list[dict]:
+    """One line per measure, with the bound of each level that it has."""
+    found: dict[str, dict] = {}
+    for one in checks:
+        line = found.setdefault(one["check_name"], {"observed": one["observed"], "is_ok": True})
+        line |= {one["level"]: one["expected"], "is_ok": line["is_ok"] and one["is_ok"]}
+    return [{"check_name": name, **line} for name, line in found.items()]
 
 
 def _rejected(books: list[dict]) -> list[dict]:

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import pandas as pd
 import pytest
 
 from pipelines import contracts, expectations, gates, validate
+from pipelines.contracts import Column
+from pipelines.settings import Settings
 
 MARTS = SimpleNamespace(frame=lambda query: [1])  # a shop that has users, queries and events
 ITEM = {
@@ -65,6 +68,51 @@ def test_a_row_that_breaks_the_contract_fails_its_check(change: dict, check: str
     """An item that does not exist, a rank below 1, a missing score, a key that stands twice: each by its own check."""
     found = checks([ITEM], [RESULT | {"rank": 1}, RESULT | {"rank": 2 if change else 1} | change])
     assert failed(found) == [f"search_results.{check}"]
+
+
+CANDIDATE = {"placement": "for_you", "user_id": "anna", "rank": 1, "item_id": "i1", "score": 1.0, "run_id": "r"}
+
+
+def asked_in_sql(tmp_path: Path, rows: list[dict]) -> dict[str, bool]:
+    """Each check of user_candidates, which is too large to be a frame, by name."""
+    table, marts = contracts.tables("serving")["user_candidates"], tmp_path / "marts.duckdb"
+    (tmp_path / "shelve").mkdir()
+    pd.DataFrame(rows).reindex(columns=table.names).to_parquet(tmp_path / "shelve" / "user_candidates.parquet")
+    with duckdb.connect(str(marts)) as connection:
+        connection.execute("create table items as select 'i1' as item_id")
+    run = SimpleNamespace(folder=tmp_path, of=lambda stage, name: marts, settings=Settings())
+    return {c["check_name"]: c["is_ok"] for c in validate._counted(run, table.name, tmp_path)}
+
+
+def test_true_rows_of_a_large_table_pass(tmp_path: Path):
+    """Two places of one user; what need not be there is not."""
+    assert failed(asked_in_sql(tmp_path, [CANDIDATE, CANDIDATE | {"rank": 2}])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"placement": "basket"}, "accepted_values(placement)"),
+        ({"user_id": None}, "not_null(user_id)"),
+        ({"rank": 0}, "at_least(rank)"),
+        ({"item_id": "i9"}, "known(item_id)"),
+        ({"score": None}, "not_null(score)"),
+        ({"rank": 1}, "unique(placement, user_id, rank)"),
+    ],
+)
+def test_a_row_of_a_large_table_that_breaks_the_contract_fails_its_check(tmp_path: Path, change: dict, check: str):
+    """Each rule by its own check, and no other one."""
+    assert failed(asked_in_sql(tmp_path, [CANDIDATE, CANDIDATE | {"rank": 2} | change])) == [check]
+
+
+@pytest.mark.parametrize(
+    ("n", "broken"), [(2, [False, False, False]), (1, [True, True, False]), (9, [True, False, True])]
+)
+def test_bounds_and_lists_of_one_value_are_asked_in_sql(n: int, broken: list[bool]):
+    """A bound holds up to itself, and a list of one value is a list."""
+    column = Column("n", "bigint", "N.", accepted_values=("2",), minimum=2, maximum=8)
+    asked = ", ".join(dict(validate._broken_when(None, column, Path())).values())
+    assert list(duckdb.execute(f"select {asked} from (select {n} as n)").fetchone()) == broken
 
 
 def test_a_check_that_was_not_executed_is_an_error():

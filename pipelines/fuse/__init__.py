@@ -19,7 +19,7 @@ from pipelines.run import Run, stage, write_json
 
 LOG = logging.getLogger("nightshelf")
 SERVES = {"for_you": ("for_you", "buy_again"), "discover": ("discover",)}  # what each learned ranking puts in order
-NEAREST = 5  # rows below each shelf whose parts are told too: most questions why not are about them
+NEAREST = 5  # rows below each shelf whose parts are told too, so that `why-not` can name what they lack
 
 
 @stage
