@@ -16,6 +16,7 @@ from pipelines.warehouse.manifest import Judged
 from pipelines.warehouse.postgres import Postgres
 from tests.lake import run_of
 from tests.postgres import ROLES, Server
+from tests.test_warehouse import seconds_of
 
 HARD = "a,\"b\"\n'c'\\N\t[ü]"
 FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
@@ -177,3 +178,9 @@ def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: py
     connection.close()
     assert warehouse.current(run.home) == first
     assert [record["release"] for record in warehouse.history(run.home)] == [first]
+
+
+def test_a_rollback_takes_less_than_a_second(run: Run, house: Postgres):
+    """There and back, the faster way of several: the machine may be busy."""
+    nights = [publish(run, f"2026-03-0{n}", n) for n in (1, 2)]
+    assert min(seconds_of(lambda n=n: warehouse.rollback(run.home, nights[n % 2], "x", "a")) for n in range(6)) < 1
