@@ -80,8 +80,8 @@ def _tables() -> str:
     parts = [
         MADE,
         "# The published tables\n",
-        "Contract version 1. Every release is one DuckDB file, and `warehouse/current.duckdb` leads to the valid one; or"
-        " one schema of PostgreSQL, and the views of the schema `nightshelf` lead to it.\n",
+        "Contract version 1. Every release is one DuckDB file, and `warehouse/current.duckdb` leads to the valid one;"
+        " or one schema of PostgreSQL, and the views of the schema `nightshelf` lead to it.\n",
         *(_section(table, _constraints) for table in tables),
         "## Reasons\n\n" + _rows(("reason", "meaning"), ((f"`{code}`", text) for code, text in REASONS.items())),
     ]
