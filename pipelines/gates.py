@@ -49,9 +49,9 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 
 def _current(run: Run) -> dict[str, pd.DataFrame]:
     """What the gates read of the release that readers have; nothing before the first night."""
-    if warehouse.current(run.home) is None:
+    if warehouse.current(run.home, run.settings) is None:
         return {}
-    with warehouse.connect(run.home) as release:
+    with warehouse.connect(run.home, run.settings) as release:
         shelves = "select user_id, item_id from user_recommendations where placement = 'for_you'"
         figures = "select metric, value, low, high from metrics where kind = 'quality'"
         return {"user_recommendations": release.execute(shelves).df(), "metrics": release.execute(figures).df()}

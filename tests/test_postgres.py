@@ -2,6 +2,8 @@
 
 import datetime as dt
 import itertools
+import random
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from tests.postgres import ROLES, Server
 from tests.test_warehouse import seconds_of
 from tests.test_why import TABLES, TITLES, insert
 
-HARD = "a,\"b\"\n'c'\\N\t[ü]"
+LONG = "".join(random.Random(17).choices(string.ascii_letters, k=20_000))  # more than an index takes
+HARD = "a,\"b\"\n\\.\n'c'\\N\t[ü]"
 FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
 ITEMS = (("i1", HARD, "", 100), ("i2", "Mug", None, None))
 
@@ -69,6 +72,12 @@ def test_readers_see_the_rows_as_they_were_judged(run: Run, house: Postgres):
             ITEMS
         )
         assert release.execute("select score from user_recommendations").fetchall() == [(0.1,)]
+
+
+def test_a_text_that_no_index_takes_is_published_and_found(run: Run, house: Postgres):
+    """Somebody typed or delivered twenty thousand characters."""
+    publish(run, "2026-03-01", 1, ((LONG, "Long", None, None), *ITEMS))
+    assert asked(house, f"select title from nightshelf.items where item_id = '{LONG}'") == [("Long",)]
 
 
 def test_publishing_and_going_back_are_as_with_files(run: Run, house: Postgres):
