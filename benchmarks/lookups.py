@@ -8,7 +8,9 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -52,7 +54,7 @@ def main() -> None:
         seconds = seconds_of(lambda: fill_file(file, told.users))
         with duckdb.connect(str(file), read_only=True) as release:
             query = SHELF.format("shelves", "$1")
-            times = [seconds_of(lambda user=user: release.execute(query, [user]).fetchall()) for user in wanted]
+            times = [seconds_of(partial(read, release, query, user)) for user in wanted]
         table.add_row("DuckDB file, sorted by key", *figures(file.stat().st_size, seconds, times))
         connection = psycopg2.connect(told.address)
         connection.autocommit = True
@@ -64,8 +66,8 @@ def main() -> None:
             ("shelves", INDEXED, SHELF.format("lookups.shelves", "%s")),
             ("packed", PACKED, "select shelf from lookups.packed where user_id = %s and placement = 'for_you'"),
         ):
-            seconds = filled + seconds_of(lambda make=make: cursor.execute(make))
-            times = [seconds_of(lambda q=query, user=user: read(cursor, q, user)) for user in wanted]
+            seconds = filled + seconds_of(partial(cursor.execute, make))
+            times = [seconds_of(partial(read, cursor, query, user)) for user in wanted]
             cursor.execute("select pg_total_relation_size(%s)", [f"lookups.{name}"])
             ((size,),) = cursor.fetchall()
             place = {"shelves": "PostgreSQL, a row per item and an index", "packed": "PostgreSQL, a row per shelf"}
@@ -80,14 +82,14 @@ def fill_file(file: Path, users: int) -> None:
         release.execute("checkpoint")
 
 
-def fill_server(cursor: "psycopg2.extensions.cursor", file: Path, rows: Path) -> None:
+def fill_server(cursor: Any, file: Path, rows: Path) -> None:
     with duckdb.connect(str(file), read_only=True) as release:
         release.execute(f"copy shelves to '{rows}' (header false)")
     with rows.open() as lines:
         cursor.copy_expert("copy lookups.shelves from stdin (format csv)", lines)
 
 
-def read(cursor: "psycopg2.extensions.cursor", query: str, user: str) -> list[tuple]:
+def read(cursor: Any, query: str, user: str) -> list[tuple]:
     cursor.execute(query, [user])
     return cursor.fetchall()
 
