@@ -62,9 +62,9 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 def _current(run: Run) -> list[pd.DataFrame]:
     """Lists of the release that readers have, the published ones first: placement, user_id, rank, item_id, and the last
     day that the list knows (`seen`); none before the first night."""
-    if warehouse.current(run.home) is None:
+    if warehouse.current(run.home, run.settings) is None:
         return []
-    with warehouse.connect(run.home) as release:
+    with warehouse.connect(run.home, run.settings) as release:
         told = {name for (name,) in release.execute("show tables").fetchall()}
         return [release.execute(query).df() for name, query in LISTS.items() if name in told]
 

@@ -49,7 +49,7 @@ def _content(told: Run) -> dict[str, object]:
     return {
         "stages": [(name, done.get(name)) for name in night.STAGES],
         "release": _json(told, "publish", "release.json") or {},
-        "current": warehouse.current(told.home),
+        "current": warehouse.current(told.home, told.settings),
         "trained": _json(told, "train_als", "model.json") or {},
         "failed": failed,
         "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),

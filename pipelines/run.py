@@ -247,9 +247,10 @@ def keep_lease(run: Run) -> None:
 
 
 def holder(run: Run) -> str:
-    """Who works on the run: the owner of its lease, else this process's user."""
+    """Who works on the run: Airflow's DAG run that holds its lease, else this process's user."""
     path = _lease(run.home, run.run_id)
-    return json.loads(path.read_text())["owner"] if path.exists() else f"cli:{getpass.getuser()}"
+    owner = json.loads(path.read_text())["owner"] if path.exists() else ""
+    return owner if owner.startswith("airflow:") else getpass.getuser()
 
 
 def release_lease(root: Path, run_id: str, owner: str) -> None:

@@ -68,16 +68,52 @@ def test_reasons_are_told_without_the_models():
     assert list(imports(ROOT / "pipelines" / "reasons.py")) == []
 
 
+def unsafe_calls(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, call) of each call that may unpickle: of numpy and pandas by request, of torch unless told not to."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+        called = ast.unparse(node.func)
+        if (
+            given.get("allow_pickle", False) is not False
+            or called.endswith((".read_pickle", ".to_pickle"))
+            or (called == "torch.load" and given.get("weights_only") is not True)
+        ):
+            yield node.lineno, called
+
+
 def test_no_pickles():
-    """Artefacts are arrays and JSON: nothing that runs code when it is read."""
+    """Artefacts are arrays and JSON: nothing that runs code when it is read, in the project or in its tests."""
+    places = [path for folder in OURS | {"bin"} for path in sources(folder)]
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for layer in MAY_IMPORT
-        for path in sources(layer)
+        for path in places
         for line, name, _ in imports(path)
         if name.split(".")[0] in UNSAFE
     ]
+    wrong += [f"{path.relative_to(ROOT)}:{line} calls {call}" for path in places for line, call in unsafe_calls(path)]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_safe"),
+    [
+        ("np.load(path)", True),
+        ("np.load(path, allow_pickle=False)", True),
+        ("np.load(path, allow_pickle=True)", False),
+        ("np.load(path, allow_pickle=chosen)", False),
+        ("pd.read_pickle(path)", False),
+        ("frame.to_pickle(path)", False),
+        ("torch.load(path, weights_only=True)", True),
+        ("torch.load(path, weights_only=False)", False),
+        ("torch.load(path)", False),
+    ],
+)
+def test_what_may_unpickle_is_seen(code: str, is_safe: bool, tmp_path: Path):
+    """The ban knows the calls that read pickles without importing pickle."""
+    (tmp_path / "code.py").write_text(code)
+    assert (not list(unsafe_calls(tmp_path / "code.py"))) == is_safe
 
 
 def test_files_are_named_for_their_subject():

@@ -209,5 +209,5 @@ def test_a_server_that_is_killed_while_publishing_keeps_one_whole_release(server
 
 
 def _attempt(run: Run, number: int) -> None:
-    with contextlib.suppress(psycopg2.Error, NoWarehouse):
+    with contextlib.suppress(psycopg2.Error, NoWarehouse, SystemError):  # the driver's own when a COPY breaks off
         publish_to_postgres(run, "2026-03-01", number)

@@ -1,14 +1,18 @@
 """PostgreSQL keeps the promise that files keep: one whole release, three roles, and nothing else to be seen."""
 
 import datetime as dt
+import itertools
+import random
+import string
 from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import psycopg2
 import pytest
+from rich.console import Console
 
-from pipelines import contracts, retention, settings, warehouse
+from pipelines import contracts, retention, settings, show, warehouse, why
 from pipelines.errors import HeldBack, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
 from pipelines.warehouse import postgres
@@ -16,8 +20,11 @@ from pipelines.warehouse.manifest import Judged
 from pipelines.warehouse.postgres import Postgres
 from tests.lake import run_of
 from tests.postgres import ROLES, Server
+from tests.test_warehouse import seconds_of
+from tests.test_why import TABLES, TITLES, insert
 
-HARD = "a,\"b\"\n'c'\\N\t[ü]"
+LONG = "".join(random.Random(17).choices(string.ascii_letters, k=20_000))  # more than an index takes
+HARD = "a,\"b\"\n\\.\n'c'\\N\t[ü]"
 FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
 ITEMS = (("i1", HARD, "", 100), ("i2", "Mug", None, None))
 
@@ -65,6 +72,12 @@ def test_readers_see_the_rows_as_they_were_judged(run: Run, house: Postgres):
             ITEMS
         )
         assert release.execute("select score from user_recommendations").fetchall() == [(0.1,)]
+
+
+def test_a_text_that_no_index_takes_is_published_and_found(run: Run, house: Postgres):
+    """Somebody typed or delivered twenty thousand characters."""
+    publish(run, "2026-03-01", 1, ((LONG, "Long", None, None), *ITEMS))
+    assert asked(house, f"select title from nightshelf.items where item_id = '{LONG}'") == [("Long",)]
 
 
 def test_publishing_and_going_back_are_as_with_files(run: Run, house: Postgres):
@@ -162,6 +175,8 @@ def test_old_releases_go_but_for_what_a_transaction_reads(run: Run, house: Postg
         assert not house.drop(nights[2])
         assert retention.clear_releases(run.home, told) == [nights[0]]
     connection.close()
+    assert not house.drop(nights[2])  # nobody reads it now, and the views lead there
+    assert asked(house, "select count(*) from nightshelf.items") == [(2,)]
     assert house.kept() == nights[1:]
 
 
@@ -177,3 +192,49 @@ def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: py
     connection.close()
     assert warehouse.current(run.home) == first
     assert [record["release"] for record in warehouse.history(run.home)] == [first]
+
+
+def test_a_rollback_takes_less_than_a_second(run: Run, house: Postgres):
+    """There and back, the faster way of several: the machine may be busy."""
+    nights = [publish(run, f"2026-03-0{n}", n) for n in (1, 2)]
+    assert min(seconds_of(lambda n=n: warehouse.rollback(run.home, nights[n % 2], "x", "a")) for n in range(6)) < 1
+
+
+def test_why_and_why_not_tell_the_same_from_the_views(run: Run, house: Postgres):
+    """Stories and verdicts of a release that was written by hand, read from the file and as the reader."""
+    path = run.home / "why.duckdb"
+    with duckdb.connect(str(path)) as file:
+        for name, rows in TABLES.items():
+            file.execute(contracts.tables("serving")[name].ddl())
+            insert(file, name, rows)
+    tables = {name: {"count_rows": len(rows)} for name, rows in TABLES.items()}
+    warehouse.publish(run, Judged(path, {"release": "2026-03-01.nightly.0000000a", "tables": tables}))
+    with duckdb.connect(str(path), read_only=True) as file, warehouse.connect(run.home) as views:
+        for placement, item in itertools.product(("for_you", "discover", "buy_again"), TITLES):
+            asked = why.Asked("anna", item, placement)
+            assert why.story(views, asked) == why.story(file, asked)
+            assert why.verdict(views, asked) == why.verdict(file, asked)
+
+
+@pytest.mark.slow
+def test_a_whole_night_is_published_to_postgres_and_read_from_there(
+    night: Run, house: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """Every table with its rows, equal to the file's; `show`, `why` and the gates read the views as the reader."""
+    run = replace(night, home=tmp_path)
+    judged = warehouse.judged(night)
+    name = warehouse.publish(replace(run, settings=settings.load(tmp_path)), judged)["release"]
+    with warehouse.connect(tmp_path) as views, duckdb.connect(str(judged.path), read_only=True) as file:
+        for table in contracts.tables("serving").values():
+            query = f"select * from {table.name} order by " + ", ".join(f'"{key}"' for key in table.key)
+            assert views.execute(query).df().equals(file.execute(query).df()), table.name
+        user, item = file.execute(
+            "select user_id, item_id from user_recommendations where placement = 'for_you'"
+        ).fetchone()
+    assert warehouse.current(tmp_path) == name
+    show.demo(Console(width=200), tmp_path)
+    why.why(Console(width=200), tmp_path, why.Asked(user, item))
+    why.why_not(Console(width=200), tmp_path, why.Asked(user, "nothing"))
+    told = capsys.readouterr().out
+    for words in ("from user_recommendations", "from rejected_rows", "WAREHOUSE_READER", name, "candidate", "nearest"):
+        assert words in told

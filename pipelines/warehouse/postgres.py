@@ -33,9 +33,7 @@ READY = {
 }
 NAME = re.compile(r"\d{4}-\d{2}-\d{2}\..+\.[0-9a-f]{8}")  # schemas of the loader that are releases
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
-LOCK_MS = (
-    50  # for so long a publication may make readers wait; well below deadlock_timeout, so that none is ever killed
-)
+LOCK_MS = 50  # for so long a publication may make readers wait; below deadlock_timeout, so that none is ever ended
 PATIENCE_SECONDS = 60.0  # for so long it tries again while readers hold the views
 BATCH_ROWS = 50_000
 
@@ -82,6 +80,7 @@ class Postgres:
     def locked(self) -> Iterator[None]:
         """One publication, rollback or clearing at a time; the lock ends with the connection that holds it."""
         with self._session("publisher") as cursor:
+            cursor.execute("set local idle_in_transaction_session_timeout = 0")  # a load may take long
             cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [self.audit])
             yield
 
@@ -283,9 +282,19 @@ def _fill(cursor: Any, release: duckdb.DuckDBPyConnection, table: Table, made: J
     expected = made.manifest["tables"][table.name]["count_rows"]
     if cursor.rowcount != expected:
         raise NoWarehouse(f"{made.name}.{table.name} took in {cursor.rowcount} of {expected} rows. Publish it again.")
-    key = sql.SQL(", ").join(sql.Identifier(name) for name in _sought(table))
-    cursor.execute(sql.SQL("create unique index on {} ({})").format(target, key))
+    _index(cursor, target, _sought(table))
     cursor.execute(sql.SQL("analyze {}").format(target))
+
+
+def _index(cursor: Any, target: sql.Identifier, key: list[str]) -> None:
+    """On the key; where a text of the shop is too long for that, on a hash of what the key begins with."""
+    columns = [sql.Identifier(name) for name in key]
+    cursor.execute("savepoint bare")
+    try:
+        cursor.execute(sql.SQL("create unique index on {} ({})").format(target, sql.SQL(", ").join(columns)))
+    except errors.ProgramLimitExceeded:
+        cursor.execute("rollback to savepoint bare")
+        cursor.execute(sql.SQL("create index on {} using hash ({})").format(target, columns[0]))
 
 
 def _sought(table: Table) -> list[str]:

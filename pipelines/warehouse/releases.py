@@ -45,14 +45,14 @@ def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
     return Postgres(chosen)
 
 
-def current(home: Path) -> str | None:
+def current(home: Path, told: settings.Settings | None = None) -> str | None:
     """The release that readers see, or None before the first night."""
-    return of(home).current()
+    return of(home, told).current()
 
 
-def connect(home: Path) -> duckdb.DuckDBPyConnection:
+def connect(home: Path, told: settings.Settings | None = None) -> duckdb.DuckDBPyConnection:
     """Read the current release; raises NothingPublished before the first night."""
-    house = of(home)
+    house = of(home, told)
     if house.current() is None:
         raise NothingPublished(
             f"Nothing is published yet: no release at {house.where}. Run a night first: `nightshelf night`."
@@ -86,7 +86,7 @@ def publish(run: Run, made: Judged) -> Record:
             "run_id": run.run_id,
             "is_current": is_current,
             "replaced": before,
-            "who": runs.holder(run),
+            "who": leave.who if leave else runs.holder(run),
             "why": leave and leave.reason,
             "freed": back,
             "changed_since": {name: causes for name, causes in changed.items() if causes},
@@ -123,7 +123,7 @@ def barred(book: list[Record]) -> dict[str, Record]:
     for record in book:
         if record["action"] == "rollback" and record["release"] not in bars:
             bars[record["replaced"]] = record
-        for name in (*record.get("freed", ()), *[record["release"]] * record["is_current"]):
+        for name in (*record.get("freed", ()), *[record["release"]] * record.get("is_current", True)):
             bars.pop(name, None)
     return bars
 
