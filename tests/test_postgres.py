@@ -221,6 +221,7 @@ def test_a_whole_night_is_published_to_postgres_and_read_from_there(
     night: Run, house: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     """Every table with its rows, equal to the file's; `show`, `why` and the gates read the views as the reader."""
+    (tmp_path / "runs").symlink_to(night.home / "runs")
     run = replace(night, home=tmp_path)
     judged = warehouse.judged(night)
     name = warehouse.publish(replace(run, settings=settings.load(tmp_path)), judged)["release"]
