@@ -9,8 +9,9 @@ from scipy import sparse
 
 from models.candidates import Candidates
 from models.vocabulary import Vocabulary
-from pipelines import search
-from pipelines.search import Lexical
+from pipelines.search import lexical as words
+from pipelines.search.answers import smoothed
+from pipelines.search.lexical import Lexical
 
 TITLES = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug", "d4": "lanterns, set of two"}
 
@@ -56,8 +57,8 @@ def test_strange_queries_find_nothing_and_break_nothing(lexical: Lexical, query:
 def test_behaviour_is_believed_with_its_evidence():
     """One click of one is worth less than fifty of fifty; shares fall with what went elsewhere."""
     clicks = sparse.csr_matrix(np.array([[1.0, 0.0], [50.0, 0.0], [25.0, 25.0]]))
-    smoothed = search.smoothed(clicks).toarray()
-    assert smoothed[0, 0] < smoothed[2, 0] < smoothed[1, 0] < 1.0
+    believed = smoothed(clicks).toarray()
+    assert believed[0, 0] < believed[2, 0] < believed[1, 0] < 1.0
 
 
 def test_rrf_counts_only_sources_that_say_something():
@@ -70,4 +71,4 @@ def test_rrf_counts_only_sources_that_say_something():
 
 def test_the_largest_scores_with_ties_by_position():
     """Of equal scores at the border the first positions stay."""
-    assert sorted(search._largest(np.array([1.0, 5.0, 1.0, 1.0, 7.0]), 3).tolist()) == [0, 1, 4]
+    assert sorted(words._largest(np.array([1.0, 5.0, 1.0, 1.0, 7.0]), 3).tolist()) == [0, 1, 4]
