@@ -116,7 +116,8 @@ def parts(word: str, counts: Mapping[str, int]) -> tuple[str, ...]:
     It is taken apart where the geometric mean of its parts' counts is above its own (Koehn and Knight, 2003,
     *Empirical Methods for Compound Splitting*).
     """
-    best, most = (word,), float(counts.get(word, 0))
+    best: tuple[str, ...] = (word,)
+    most = float(counts.get(word, 0))
     if not word.isalpha():
         return best
     for at in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1):
