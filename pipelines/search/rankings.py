@@ -70,7 +70,7 @@ def learn(told: Sequence[Lesson], run: Run) -> Ranking:
 
 
 def reasons(slate: Slate) -> np.ndarray:
-    """(R,) `exact`: its number was typed; else what REASONS calls the source that ranks it best, the first of equals."""
+    """(R,) `exact`: its number was typed; else what REASONS calls the source that ranks it best, first of equals."""
     ranks = slate.found.source_ranks[:, [SOURCES.index(name) for name in REASONS.values()]]
     places = np.where(ranks > 0, ranks, np.iinfo(np.int64).max)
     return np.where(slate.exact, "exact", np.array(list(REASONS))[places.argmin(axis=1)])
