@@ -74,7 +74,18 @@ def normalise(query: str) -> str:
     Control characters are spaces, invisible ones nothing; `20 CM` is `20cm`, `1/2"` is `1/2in`. Only the first
     `LONGEST_QUERY` characters are read. What has no letter and no digit has no words, but stays what it is.
     """
-    return _spelled(query[:LONGEST_QUERY])
+    return spelled(query[:LONGEST_QUERY])
+
+
+def spelled(text: str) -> str:
+    """A text of any length as `normalise` writes a query."""
+    text = _plain(text)
+    if '"' in text:
+        text = QUOTED.sub(r" \1 ", text)
+    text = SIZE.sub(_size, TIMES.sub(r"\1x", THOUSANDS.sub(r"\1", text))).replace('"', " ")
+    if "'" in text:
+        text = LOOSE_QUOTES.sub(" ", text)
+    return " ".join(text.split())
 
 
 def words(text: str) -> list[str]:
@@ -103,7 +114,7 @@ def tokens(text: str, language: str = "english", keep_stop_words: bool = False) 
     Raises:
         ValueError: the language is unknown.
     """
-    found = [form for word in words(_spelled(text)) for form in _forms(word, language)]
+    found = [form for word in words(spelled(text)) for form in _forms(word, language)]
     if keep_stop_words:
         return found
     stop = _stop_words(language)
@@ -154,16 +165,6 @@ def without_accents(word: str) -> str:
     if word.isascii():
         return word
     return unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFD", word)))
-
-
-def _spelled(text: str) -> str:
-    text = _plain(text)
-    if '"' in text:
-        text = QUOTED.sub(r" \1 ", text)
-    text = SIZE.sub(_size, TIMES.sub(r"\1x", THOUSANDS.sub(r"\1", text))).replace('"', " ")
-    if "'" in text:
-        text = LOOSE_QUOTES.sub(" ", text)
-    return " ".join(text.split())
 
 
 def _size(found: re.Match[str]) -> str:
