@@ -43,12 +43,12 @@ UNITS = {
     "mp": "mp|megapixels?",
 }
 NUMBER = r"\d+(?:[.,]\d+)*(?:/\d+)?"
-SIZE = re.compile(rf"(?<![\w.,/])({NUMBER}(?:\s*x\s*{NUMBER})*)[\s-]?(?:" + "|".join(
+SIZE = re.compile(rf"({NUMBER}(?:x{NUMBER})*)[\s-]?(?:" + "|".join(
     f"(?P<{name}>{forms})" for name, forms in UNITS.items()) + r")(?![\w'\"])")  # fmt: skip
-TIMES = re.compile(r"(?<=\d)\s*x\s*(?=\d)")
-THOUSANDS = re.compile(r"(?<=[1-9]),(?=\d{3}(?!\d))")
+TIMES = re.compile(r"(\d)\s*x\s*(?=\d)")
+THOUSANDS = re.compile(r"([1-9]),(?=\d{3}(?!\d))")
 QUOTED = re.compile(r'(?<!\d)"([^"]*)"')
-LOOSE_QUOTES = re.compile(r"\"|(?<!\w)'|'(?!\w)")
+LOOSE_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)")
 OWNER_MARKS = re.compile("[™®©℠]")
 VULGAR_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670]")
@@ -74,7 +74,18 @@ def normalise(query: str) -> str:
     Control characters are spaces, invisible ones nothing; `20 CM` is `20cm`, `1/2"` is `1/2in`. Only the first
     `LONGEST_QUERY` characters are read. What has no letter and no digit has no words, but stays what it is.
     """
-    return _spelled(query[:LONGEST_QUERY])
+    return spelled(query[:LONGEST_QUERY])
+
+
+def spelled(text: str) -> str:
+    """A text of any length as `normalise` writes a query."""
+    text = _plain(text)
+    if '"' in text:
+        text = QUOTED.sub(r" \1 ", text)
+    text = SIZE.sub(_size, TIMES.sub(r"\1x", THOUSANDS.sub(r"\1", text))).replace('"', " ")
+    if "'" in text:
+        text = LOOSE_QUOTES.sub(" ", text)
+    return " ".join(text.split())
 
 
 def words(text: str) -> list[str]:
@@ -103,7 +114,7 @@ def tokens(text: str, language: str = "english", keep_stop_words: bool = False) 
     Raises:
         ValueError: the language is unknown.
     """
-    found = [form for word in words(_spelled(text)) for form in _forms(word, language)]
+    found = [form for word in words(spelled(text)) for form in _forms(word, language)]
     if keep_stop_words:
         return found
     stop = _stop_words(language)
@@ -156,10 +167,12 @@ def without_accents(word: str) -> str:
     return unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFD", word)))
 
 
-def _spelled(text: str) -> str:
-    text = THOUSANDS.sub("", QUOTED.sub(r" \1 ", _plain(text)))
-    text = SIZE.sub(lambda size: f"{size[1].replace(' ', '').replace(',', '.')}{size.lastgroup}", TIMES.sub("x", text))
-    return " ".join(LOOSE_QUOTES.sub(" ", text).split())
+def _size(found: re.Match[str]) -> str:
+    """`20 cm` in one way; a number within a word or a longer number is no size."""
+    before = found.string[: found.start()][-1:]
+    if before.isalnum() or before in ("_", ".", ",", "/"):
+        return found[0]
+    return found[1].replace(",", ".") + (found.lastgroup or "")
 
 
 def _plain(text: str) -> str:
@@ -167,7 +180,7 @@ def _plain(text: str) -> str:
     text = VULGAR_FRACTION.sub(" ", OWNER_MARKS.sub(" ", text)).translate(QUOTES)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(QUOTES)
     text = text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")  # Thai and Lao am is one letter
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(_visible(character) for character in text)
 

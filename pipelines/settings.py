@@ -226,6 +226,16 @@ class Search(Section):
     results: int = Field(100, ge=1, le=1000, description="Results per query.")
     max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")
     behaviour_half_life_days: float = Field(60.0, gt=0, description="Days after which a click on a result counts half.")
+    language: str = Field("english", description="Of plurals and stop words, an English name that Snowball knows.")
+    head_share: float = Field(0.5, ge=0, le=1, description="Share of all searches that the head queries make up.")
+    suggestions: int = Field(5, ge=1, description="Suggestions of each kind per query.")
+    synonyms: dict[str, str] = Field(
+        {}, description="`term = other term` → accepted or denied; `synonyms.csv` in the home adds to it."
+    )
+    use_proposed_synonyms: bool = Field(False, description="Whether synonyms that nobody has judged yet count too.")
+    preference_weight: float = Field(
+        20.0, gt=0, description="Event weight at which a user's leanings are believed half."
+    )
 
 
 class Gates(Section):
