@@ -16,7 +16,11 @@ from pipelines.run import Run, stage
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
            "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
 
-LARGE = ("user_candidates", "user_history")  # counted in SQL: as frames they would cost more than all the others
+LARGE = (
+    "user_candidates",
+    "user_history",
+    "search_parts",
+)  # counted in SQL: as frames they would cost more than all the others
 
 
 def run(run: Run) -> None:

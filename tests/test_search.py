@@ -8,9 +8,11 @@ import pytest
 from scipy import sparse
 
 from models.candidates import Candidates
+from models.understanding import Lexicon, understand
 from models.vocabulary import Vocabulary
+from pipelines.search import lexicons
 from pipelines.search.answers import FEATURES, Engine, Shop, smoothed
-from pipelines.search.lexical import Lexical, best
+from pipelines.search.lexical import Lexical, best, words_of
 from pipelines.search.proof import choose
 from pipelines.search.rankings import Lesson, Ranking, reasons
 
@@ -23,6 +25,12 @@ TITLES = {
     "f6": "Brother TN-2110 toner",
     "g7": "smartwatch with a strap",
 }
+PRICES = np.array([1000.0, 2000, 300, 4000, 5000, 6000, np.nan])
+LEXICON = Lexicon.learn(
+    {"title": list(TITLES.values()), **dict.fromkeys(("description", "brand", "category"), [""] * len(TITLES))},
+    {"lantern": 9, "garden lantern": 50},
+    [("mug", "cup")],
+)
 ALL = np.ones(len(TITLES), dtype=bool)
 
 
@@ -40,7 +48,7 @@ class Letters:
 def lexical() -> Lexical:
     catalogue = pd.DataFrame({"item_id": list(TITLES), "title": list(TITLES.values())})
     description = [None, "with a blue cushion", None, None, "instead of the TN-2110", None, None]
-    return Lexical.of(catalogue.assign(brand=None, category=None, description=description))
+    return Lexical.of(catalogue.assign(brand=None, category=None, description=description), "english")
 
 
 def engine(lexical: Lexical, clicks: dict[tuple[str, str], float] | None = None, allowed: np.ndarray = ALL) -> Engine:
@@ -52,8 +60,10 @@ def engine(lexical: Lexical, clicks: dict[tuple[str, str], float] | None = None,
             ([weight], (queries.positions([query]), items.positions([item]))), shape=matrix.shape
         )
     nothing = np.zeros(len(items), dtype=np.float32)
-    shop = Shop(nothing, nothing, np.zeros(len(items), dtype=int), allowed)
-    return Engine(items, lexical, Letters(), Letters().read(list(TITLES.values())), queries, matrix, shop, 5, 8 << 20)
+    shop = Shop(nothing, nothing, np.zeros(len(items), dtype=int), PRICES, allowed)
+    return Engine(
+        items, LEXICON, lexical, Letters(), Letters().read(list(TITLES.values())), queries, matrix, shop, 5, 8 << 20
+    )
 
 
 def found(made: Engine, query: str) -> list[str]:
@@ -62,7 +72,7 @@ def found(made: Engine, query: str) -> list[str]:
 
 
 def by_words(lexical: Lexical, query: str) -> list[str]:
-    scores = (lexical.asked([query]) @ lexical.index.weights).toarray()[0]
+    scores = (lexical.asked([understand(query, LEXICON)]) @ lexical.index.weights).toarray()[0]
     return [list(TITLES)[n] for n in np.lexsort((np.arange(len(scores)), -scores)) if scores[n] > 0]
 
 
@@ -80,14 +90,14 @@ def test_two_words_that_the_catalogue_writes_as_one(lexical: Lexical):
 
 def test_scores_are_told_word_by_word_and_field_by_field(lexical: Lexical):
     """The parts of a score sum to it."""
-    query = lexical.words_of("blue garden chair")
+    query = words_of(understand("blue garden chair", LEXICON))
     told = lexical.index.told(query, 1)
     assert [(word, field) for word, field, _ in told] == [
         ("chair", "title"),
         ("garden", "title"),
         ("blue", "description"),
     ]
-    score = (lexical.asked(["blue garden chair"]) @ lexical.index.weights)[0, 1]
+    score = (lexical.asked([understand("blue garden chair", LEXICON)]) @ lexical.index.weights)[0, 1]
     assert sum(value for *_, value in told) == pytest.approx(score, rel=1e-5)
 
 
@@ -100,6 +110,15 @@ def test_a_number_that_names_one_item_goes_first(lexical: Lexical, query: str, i
     assert named == ([item] if item else [])
     if item:
         assert found(engine(lexical, {(query.lower(), "b2"): 1000.0}), query.lower())[0] == item
+
+
+def test_a_slip_a_synonym_and_a_price_are_read(lexical: Lexical):
+    """What was meant is searched for, with the clicks of the right spelling; what means the same counts too; what costs
+    more than the query says, as far as it is known, is left out."""
+    clicked = engine(lexical, {("garden lantern", "c3"): 500.0})
+    assert found(clicked, "gardne lantern") == found(clicked, "garden lantern")
+    assert "c3" in found(engine(lexical), "cup")[:1]
+    assert {"b2", "d4", "e5", "f6"} & set(found(engine(lexical), "garden under 15")) == set()
 
 
 def test_what_may_not_be_shown_is_not_found(lexical: Lexical):
@@ -175,6 +194,14 @@ def test_features_have_names(lexical: Lexical):
     assert slate.features.shape == (len(slate.found.items), len(FEATURES))
     titled = dict(zip(slate.found.items, slate.features[:, FEATURES.index("title")], strict=True))
     assert titled[0] == pytest.approx(1.0)
+
+
+def test_a_lexicon_survives_its_file(tmp_path: Path):
+    """A slip is put right, and a synonym known, as before."""
+    lexicons.save(LEXICON, tmp_path / "lexicon.json")
+    again = lexicons.load(tmp_path / "lexicon.json")
+    for query in ("gardne lantern", "cup under 20", "Brother TN-2110"):
+        assert understand(query, again) == understand(query, LEXICON)
 
 
 def test_an_index_survives_its_file(lexical: Lexical, tmp_path: Path):

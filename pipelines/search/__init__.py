@@ -8,6 +8,7 @@ import pandas as pd
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
+from pipelines.search import kept, lexicons
 from pipelines.search.answers import FEATURES, Engine, Slate, blocks
 from pipelines.search.lexical import Lexical
 from pipelines.search.proof import lessons, prove
@@ -19,12 +20,13 @@ COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write search_results and the figures on held-out clicks."""
+    """Write search_results, what answers further queries, and the figures on held-out clicks."""
     marts = Marts(run)
     queries = Vocabulary(marts.queries()["query"])
-    lexical = Lexical.of(marts.catalogue)
+    lexical = Lexical.of(marts.catalogue, run.settings.search.language)
     ranking, records = prove(run, lessons(run, marts, lexical, queries))
-    engine = Engine.of(run, marts, "final", lexical, queries)
+    engine = Engine.of(run, marts, "final", lexicons.learn(marts, run.day), lexical, queries)
+    kept.write(folder / "search_parts.parquet", engine, ranking, run.run_id)
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     found.to_parquet(folder / "search_results.parquet", index=False)

@@ -1,7 +1,7 @@
 """Answers: the candidates of a query, from each source, with all that is known of each before they are ranked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ from models import profile, retrieval
 from models.candidates import Candidates
 from models.item_text import TextTokenizer
 from models.profile import ItemProfileEncoder
+from models.understanding import Lexicon, Understood, understand
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
+from pipelines.search import lexicons
 from pipelines.search.lexical import Lexical, best
 
 SOURCES = ("lexical", "semantic", "behaviour")
@@ -62,6 +64,7 @@ class Shop:
     popularity: np.ndarray  # log(1 + buyers) of the last weeks
     ages_days: np.ndarray
     kinds: np.ndarray  # number of the category, -1 without one
+    prices: np.ndarray  # cents, NaN where unknown
     allowed: np.ndarray  # bool: may be shown
 
     @classmethod
@@ -71,6 +74,7 @@ class Shop:
             np.log1p(marts.popularity(cut, run.settings.fuse.popularity_days)).astype(np.float32),
             marts.ages_days(cut).astype(np.float32),
             pd.factorize(marts.catalogue["category"])[0],
+            marts.catalogue["price_cents"].to_numpy(dtype=float),
             marts.known_items(cut) & marts.catalogue["is_available"].to_numpy(dtype=bool),
         )
 
@@ -81,11 +85,13 @@ class Engine:
 
     Attributes:
         item_vectors: (I, E) float32, of the reader.
+        lexicon: how queries are read.
         clicks: (Q, I) decayed weights of what people did after each of `queries`.
         count: candidates that each source proposes.
     """
 
     items: Vocabulary
+    lexicon: Lexicon
     lexical: Lexical
     reader: Reader
     item_vectors: np.ndarray
@@ -96,11 +102,12 @@ class Engine:
     memory_bytes: int
 
     @classmethod
-    def of(cls, run: Run, marts: Marts, part: str, lexical: Lexical, queries: Vocabulary) -> "Engine":
+    def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
         """The engine of one of the night's trainings."""
         folder = run.of("train_profile", part)
         return cls(
             marts.items,
+            lexicon,
             lexical,
             Reader.load(run.of("train_profile"), folder),
             np.load(folder / "item_vectors.npy"),
@@ -111,12 +118,40 @@ class Engine:
             run.settings.fuse.memory_mb << 20,
         )
 
+    def save(self, folder: Path) -> None:
+        """Write all of it as files."""
+        lexicons.save(self.lexicon, folder / "lexicon.json")
+        self.lexical.save(folder)
+        self.reader.save(folder)
+        self.items.save(folder / "items.json")
+        self.queries.save(folder / "queries.json")
+        sparse.save_npz(folder / "clicks.npz", self.clicks)
+        sizes = {"count": self.count, "memory_bytes": self.memory_bytes}
+        np.savez(folder / "engine.npz", item_vectors=self.item_vectors, **vars(self.shop), **sizes)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Engine":
+        """Read what `save` wrote."""
+        with np.load(folder / "engine.npz") as arrays:
+            shop = Shop(**{field.name: arrays[field.name] for field in fields(Shop)})
+            vectors, count, memory = (arrays[name] for name in ("item_vectors", "count", "memory_bytes"))
+        items, queries = (Vocabulary.load(folder / name) for name in ("items.json", "queries.json"))
+        lexicon, lexical, reader = (
+            lexicons.load(folder / "lexicon.json"),
+            Lexical.load(folder),
+            Reader.load(folder, folder),
+        )
+        clicks = sparse.csr_matrix(sparse.load_npz(folder / "clicks.npz"))
+        return cls(items, lexicon, lexical, reader, vectors, queries, clicks, shop, int(count), int(memory))
+
     def answers(self, queries: Sequence[str]) -> Slate:
         """The union of what each source proposes for each query, and what every source says of it."""
-        words, vectors = self.lexical.asked(queries), self.reader.read(queries)
-        lexical, clicks = self._shown(words @ self.lexical.index.weights), self._clicks(queries)
-        behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(queries))
+        read = [understand(query, self.lexicon) for query in queries]
+        words, vectors = self.lexical.asked(read), self.reader.read([one.meant for one in read])
+        lexical, clicks = self._shown(words @ self.lexical.index.weights), self._clicks(read, queries)
+        behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(read))
         union = self._union(vectors, [best(lexical, self.count), best(behaviour, self.count), exact])
+        union = self._affordable(read, union)
         query, item = np.repeat(np.arange(len(queries)), np.diff(union.indptr)), union.indices.astype(np.int64)
         cosine = np.einsum("re,re->r", vectors[query], self.item_vectors[item])
         scores = [values_at(lexical, query, item), cosine, values_at(behaviour, query, item)]
@@ -126,13 +161,24 @@ class Engine:
         known = self._features(found, words, clicks, lexical)
         return Slate(queries, found, known, values_at(exact, query, item) > 0)
 
-    def _clicks(self, queries: Sequence[str]) -> sparse.csr_matrix:
-        """(Q, I) of any queries; nobody has clicked yet after one that is new."""
-        places = self.queries.positions(queries)
-        known = sparse.diags((places >= 0).astype(float))
-        return sparse.csr_matrix(
-            known @ self.clicks[np.maximum(places, 0)] if len(self.queries) else (len(queries), len(self.items))
-        )
+    def _clicks(self, read: Sequence[Understood], queries: Sequence[str]) -> sparse.csr_matrix:
+        """(Q, I) what people did after each query as it was typed, and as it was meant."""
+        typed, meant = self.queries.positions(queries), self.queries.positions([one.meant for one in read])
+        rows = np.arange(len(queries))
+        asked = sparse.csr_matrix((len(queries), len(self.queries)))
+        for places, is_other in ((typed, True), (meant, meant != typed)):
+            known = (places >= 0) & is_other
+            asked += sparse.csr_matrix((np.ones(known.sum()), (rows[known], places[known])), shape=asked.shape)
+        return sparse.csr_matrix(asked @ self.clicks)
+
+    def _affordable(self, read: Sequence[Understood], union: sparse.csr_matrix) -> sparse.csr_matrix:
+        """(Q, I) without what costs more, or less, than the query says."""
+        rows, prices = np.repeat(np.arange(len(read)), np.diff(union.indptr)), self.shop.prices[union.indices]
+        low, high = np.array([_price_range(one) for one in read]).reshape(-1, 2).T
+        outside = (prices < low[rows]) | (prices > high[rows])
+        union.data = np.where(outside, 0.0, union.data)
+        union.eliminate_zeros()
+        return union
 
     def _shown(self, scores: sparse.csr_matrix) -> sparse.csr_matrix:
         """(Q, I) without the items that may not be shown."""
@@ -177,6 +223,13 @@ class Engine:
         went, said = (np.asarray((one @ within).todense()) for one in (clicks, best(lexical, self.count)))
         guess = said / np.maximum(said.sum(axis=1, keepdims=True), 1e-9)
         return (went + SMOOTHING * guess) / (went.sum(axis=1, keepdims=True) + SMOOTHING)
+
+
+def _price_range(read: Understood) -> tuple[float, float]:
+    """Cents that the query allows."""
+    lows = [wish.low for wish in read.filters if wish.low is not None]
+    highs = [wish.high for wish in read.filters if wish.high is not None]
+    return max(lows, default=-np.inf), min(highs, default=np.inf)
 
 
 def blocks(queries: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from models import words
 from models.bm25 import Bm25
+from models.understanding import Understood
 
 FIELDS = {  # what a word weighs in each
     "item_id": 3.0,  # whoever types it means it
@@ -21,6 +22,7 @@ FIELDS = {  # what a word weighs in each
     "description": 1.0,
 }
 LONGEST_NUMBER = 20  # items that share a model number; beyond, it is a standard or a series: `ddr4`, `1080p`
+SYNONYM = 0.5  # what a word that means the same counts
 SHORTEST_NUMBER = 4  # characters; `ps4` names too much
 
 
@@ -31,28 +33,22 @@ class Lexical:
     index: Bm25
 
     @classmethod
-    def of(cls, catalogue: pd.DataFrame) -> Self:
+    def of(cls, catalogue: pd.DataFrame, language: str) -> Self:
         """Index a catalogue in the order of its items."""
         texts = {
-            name: [words.tokens(str(text), keep_stop_words=True) for text in catalogue[name].fillna("")]
+            name: [words.tokens(str(text), language, keep_stop_words=True) for text in catalogue[name].fillna("")]
             for name in FIELDS
         }
         return cls(Bm25.index(texts, FIELDS))
 
-    def asked(self, queries: Sequence[str]) -> sparse.csr_matrix:
+    def asked(self, queries: Sequence[Understood]) -> sparse.csr_matrix:
         """(Q, T) the words of queries."""
-        return self.index.asked([self.words_of(query) for query in queries])
+        return self.index.asked([words_of(query) for query in queries])
 
-    def words_of(self, query: str) -> Mapping[str, float]:
-        """The words of a query with what each counts; two that the catalogue writes as one count as that one too."""
-        said = words.tokens(query)
-        joined = [left + right for left, right in pairwise(said)]
-        return dict.fromkeys([*said, *joined], 1.0)
-
-    def exact(self, queries: Sequence[str]) -> sparse.csr_matrix:
+    def exact(self, queries: Sequence[Understood]) -> sparse.csr_matrix:
         """(Q, I) 1 where a query says the item's id, or a model number of its title that few items have."""
-        asked = self.index.asked([dict.fromkeys(filter(_is_number, self.words_of(query)), 1.0) for query in queries])
-        alone = self.index.asked([dict.fromkeys(words.tokens(query)[: _is_one_word(query)], 1.0) for query in queries])
+        asked = self.index.asked([dict.fromkeys(filter(_is_number, words_of(query)), 1.0) for query in queries])
+        alone = self.index.asked([dict.fromkeys(query.tokens[: _is_one_word(query)], 1.0) for query in queries])
         named, titled = self.index.present("item_id"), self.index.present("title")
         few = sparse.diags((np.diff(titled.indptr) <= LONGEST_NUMBER).astype(np.float32))
         found = sparse.csr_matrix(asked @ (few @ titled) + (asked + alone) @ named)
@@ -65,6 +61,13 @@ class Lexical:
     @classmethod
     def load(cls, folder: Path) -> Self:
         return cls(Bm25.load(folder / "lexical.npz"))
+
+
+def words_of(query: Understood) -> Mapping[str, float]:
+    """The words of a query with what each counts: as meant, two neighbours written as one, and what means the same."""
+    joined = [left + right for left, right in pairwise(query.tokens)]
+    others = {word: SYNONYM for synonym in query.synonyms for word in synonym.other}
+    return others | dict.fromkeys([*query.tokens, *joined], 1.0)
 
 
 def best(scores: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
@@ -84,5 +87,5 @@ def _is_number(word: str) -> bool:
     return is_mixed and len(word) >= SHORTEST_NUMBER and not words.SIZE.fullmatch(word)
 
 
-def _is_one_word(query: str) -> bool:
-    return len(query.split()) == 1
+def _is_one_word(query: Understood) -> bool:
+    return len(query.query.split()) == 1

@@ -10,6 +10,7 @@ from models.errors import NothingToLearn
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run
+from pipelines.search import lexicons
 from pipelines.search.answers import SOURCES, Engine
 from pipelines.search.lexical import Lexical
 from pipelines.search.rankings import Lesson, Ranking, learn, reciprocal_ranks
@@ -25,7 +26,8 @@ def lessons(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> li
         wanted = marts.query_clicks(queries, until, after=cut)
         rows = np.flatnonzero(np.diff(wanted.indptr))
         if len(rows):
-            slate = Engine.of(run, marts, part, lexical, queries).answers(list(queries.ids[rows]))
+            lexicon = lexicons.learn(marts, cut)
+            slate = Engine.of(run, marts, part, lexicon, lexical, queries).answers(list(queries.ids[rows]))
             told.append(Lesson(slate, wanted[rows]))
     return told
 
