@@ -220,8 +220,8 @@ class Shelve(Section):
 
 
 class Search(Section):
-    ranker: Literal["lambdarank", "rrf"] = Field(
-        "lambdarank", description="Trees, or reciprocal ranks; trees that are worse on held-out days give way."
+    ranker: Literal["lambdarank", "mix", "rrf"] = Field(
+        "lambdarank", description="Trees, a sum, or reciprocal ranks; a worse one gives way to the next."
     )
     results: int = Field(100, ge=1, le=1000, description="Results per query.")
     max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")

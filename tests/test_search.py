@@ -14,7 +14,7 @@ from pipelines.search import lexicons
 from pipelines.search.answers import FEATURES, Engine, Shop, smoothed
 from pipelines.search.lexical import Lexical, best, words_of
 from pipelines.search.proof import choose
-from pipelines.search.rankings import Lesson, Ranking, reasons
+from pipelines.search.rankings import Lesson, Ranking, mix, reasons
 
 TITLES = {
     "a1": "blue garden lantern",
@@ -136,6 +136,7 @@ def test_strange_queries_are_answered_and_break_nothing(lexical: Lexical, query:
     slate = engine(lexical).answers([query])
     assert np.isfinite(slate.features).all()
     assert np.isfinite(Ranking().score(slate)).all()
+    assert len(slate.found.items) == 0 or understand(query, LEXICON).tokens
 
 
 def test_the_best_of_each_row_with_ties_by_position():
@@ -173,11 +174,20 @@ def test_the_reason_is_the_source_that_ranks_the_item_best(lexical: Lexical):
 
 
 def test_trees_rank_only_where_nothing_is_better_beyond_chance():
-    """They give way to a source that beats them on nearly every query, and to the shop's wish."""
-    trees, good = np.full(50, 0.5), np.full(50, 0.6)
-    assert choose({"lambdarank": trees, "rrf": good * 0.5, "lexical": trees}, "lambdarank", 1) == "lambdarank"
-    assert choose({"lambdarank": trees, "rrf": good * 0.5, "lexical": good}, "lambdarank", 1) == "rrf"
-    assert choose({"lambdarank": trees, "rrf": good * 0.5}, "rrf", 1) == "rrf"
+    """They give way to what is better on nearly every query, and to the shop's wish."""
+    trees, good, bad = np.full(50, 0.5), np.full(50, 0.6), np.full(50, 0.3)
+    assert choose({"lambdarank": trees, "mix": bad, "rrf": bad, "lexical": trees}, "lambdarank", 1) == "lambdarank"
+    assert choose({"lambdarank": trees, "mix": good, "rrf": bad, "lexical": trees}, "lambdarank", 1) == "mix"
+    assert choose({"lambdarank": trees, "mix": bad, "rrf": good}, "lambdarank", 1) == "rrf"
+    assert choose({"lambdarank": trees, "mix": bad, "rrf": bad}, "mix", 1) == "mix"
+    assert choose({"mix": bad, "rrf": bad}, "lambdarank", 1) == "mix"
+
+
+def test_words_lead_where_nobody_clicked(lexical: Lexical):
+    """Meaning only breaks near ties; what people did after the query outweighs both."""
+    slate = engine(lexical, {("lantern", "c3"): 500.0}).answers(["lantern", "blue lantern"])
+    best = slate.found.best(mix(slate), 1)[:, 0]
+    assert [list(TITLES)[n] for n in best] == ["c3", "a1"]
 
 
 def test_grades_grow_with_what_people_did(lexical: Lexical):

@@ -14,6 +14,7 @@ from models.item_text import TextTokenizer
 from models.profile import ItemProfileEncoder
 from models.understanding import Lexicon, Understood, understand
 from models.vocabulary import Vocabulary
+from models.words import normalise
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 from pipelines.search import lexicons
@@ -23,6 +24,7 @@ SOURCES = ("lexical", "semantic", "behaviour")
 FEATURES = ("lexical", "lexical_scaled", "title", "covered", "semantic", "semantic_scaled", "behaviour",
             "behaviour_scaled", "kind", "popularity", "age", "count_words", "count_acts")  # fmt: skip
 QUERIES_PER_BLOCK = 1024
+LEAST_COSINE = 0.3  # of query and item; below, neither has to do with the other
 SMOOTHING = 5.0  # events after a query at which half of what they say is believed
 
 
@@ -86,7 +88,7 @@ class Engine:
     Attributes:
         item_vectors: (I, E) float32, of the reader.
         lexicon: how queries are read.
-        clicks: (Q, I) decayed weights of what people did after each of `queries`.
+        clicks: (Q, I) decayed weights of what people did after each of `queries`, which are normalised.
         count: candidates that each source proposes.
     """
 
@@ -105,14 +107,15 @@ class Engine:
     def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
         """The engine of one of the night's trainings."""
         folder = run.of("train_profile", part)
+        spelled, clicks = pooled(queries, marts.query_clicks(queries, run.cuts[part]))
         return cls(
             marts.items,
             lexicon,
             lexical,
             Reader.load(run.of("train_profile"), folder),
             np.load(folder / "item_vectors.npy"),
-            queries,
-            marts.query_clicks(queries, run.cuts[part]),
+            spelled,
+            clicks,
             Shop.of(run, marts, part),
             run.settings.search.results,
             run.settings.fuse.memory_mb << 20,
@@ -147,8 +150,9 @@ class Engine:
     def answers(self, queries: Sequence[str]) -> Slate:
         """The union of what each source proposes for each query, and what every source says of it."""
         read = [understand(query, self.lexicon) for query in queries]
-        words, vectors = self.lexical.asked(read), self.reader.read([one.meant for one in read])
-        lexical, clicks = self._shown(words @ self.lexical.index.weights), self._clicks(read, queries)
+        words = self.lexical.asked(read)
+        vectors = self.reader.read([one.meant if one.tokens else "" for one in read])
+        lexical, clicks = self._shown(words @ self.lexical.index.weights), self.clicked(read)
         behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(read))
         union = self._union(vectors, [best(lexical, self.count), best(behaviour, self.count), exact])
         union = self._affordable(read, union)
@@ -161,11 +165,11 @@ class Engine:
         known = self._features(found, words, clicks, lexical)
         return Slate(queries, found, known, values_at(exact, query, item) > 0)
 
-    def _clicks(self, read: Sequence[Understood], queries: Sequence[str]) -> sparse.csr_matrix:
+    def clicked(self, read: Sequence[Understood]) -> sparse.csr_matrix:
         """(Q, I) what people did after each query as it was typed, and as it was meant."""
-        typed, meant = self.queries.positions(queries), self.queries.positions([one.meant for one in read])
-        rows = np.arange(len(queries))
-        asked = sparse.csr_matrix((len(queries), len(self.queries)))
+        typed, meant = (self.queries.positions(getattr(one, name) for one in read) for name in ("query", "meant"))
+        rows = np.arange(len(read))
+        asked = sparse.csr_matrix((len(read), len(self.queries)))
         for places, is_other in ((typed, True), (meant, meant != typed)):
             known = (places >= 0) & is_other
             asked += sparse.csr_matrix((np.ones(known.sum()), (rows[known], places[known])), shape=asked.shape)
@@ -188,9 +192,10 @@ class Engine:
 
     def _union(self, vectors: np.ndarray, found: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
         """(Q, I) stored where any source proposes an item."""
-        near, _ = retrieval.top_items(
+        near, cosines = retrieval.top_items(
             vectors, self.item_vectors, self.count, None, self.shop.allowed, self.memory_bytes
         )
+        near = np.where(cosines >= LEAST_COSINE, near, -1)
         union = sparse.csr_matrix(sum((one > 0 for one in found), _indicator(near, (len(vectors), len(self.items)))))
         union.sort_indices()
         return union
@@ -236,6 +241,14 @@ def blocks(queries: Sequence[str]) -> Iterator[Sequence[str]]:
     """Queries, so many at a time that what is known of their candidates fits into memory."""
     for start in range(0, len(queries), QUERIES_PER_BLOCK):
         yield queries[start : start + QUERIES_PER_BLOCK]
+
+
+def pooled(queries: Vocabulary, clicks: sparse.csr_matrix) -> tuple[Vocabulary, sparse.csr_matrix]:
+    """Queries that are one when normalised, with the sums of their clicks (Q, I)."""
+    names = [normalise(query) for query in queries.ids]
+    spelled = Vocabulary(names)
+    same = (np.ones(len(names)), (spelled.positions(names), np.arange(len(names))))
+    return spelled, sparse.csr_matrix(sparse.csr_matrix(same, shape=(len(spelled), len(names))) @ clicks)
 
 
 def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -13,7 +13,7 @@ from pipelines.run import Run
 from pipelines.search import lexicons
 from pipelines.search.answers import SOURCES, Engine
 from pipelines.search.lexical import Lexical
-from pipelines.search.rankings import Lesson, Ranking, learn, reciprocal_ranks
+from pipelines.search.rankings import CONTENDERS, Lesson, Ranking, learn
 
 LOG = logging.getLogger("nightshelf")
 
@@ -36,31 +36,36 @@ def prove(run: Run, told: Sequence[Lesson]) -> tuple[Ranking, list[dict]]:
     """What may rank tonight, and the night's figures.
 
     Trees learn from the windows before the last one, and are judged on the last. They rank where they are not worse
-    beyond chance than reciprocal ranks or any source alone; then they learn from all windows.
+    beyond chance than a plainer ranking or any source alone; then they learn from all windows.
     """
     if not told:
         return Ranking(), []
     *earlier, last = told
     found = last.slate.found
-    scores = {name: found.scores[:, s] for s, name in enumerate(SOURCES)} | {"rrf": reciprocal_ranks(last.slate)}
+    scores = {name: found.scores[:, s] for s, name in enumerate(SOURCES)}
+    scores |= {name: Ranking(name).score(last.slate) for name in ("mix", "rrf")}
     try:
         scores["lambdarank"] = learn(earlier, run).score(last.slate)
     except NothingToLearn as error:
-        LOG.warning("reciprocal-rank fusion answers the queries: %s", error)
+        LOG.warning("no trees rank the answers: %s", error)
     judged = {name: metrics.ndcg_at(found.best(score, 10), last.wanted, 10) for name, score in scores.items()}
     chosen = choose(judged, run.settings.search.ranker, run.settings.seed)
     judged["fused"] = judged[chosen]
     records = [_record(f"search/{name}/ndcg_at_10", values, run.settings.seed) for name, values in judged.items()]
-    return (learn(told, run) if chosen == "lambdarank" else Ranking()), records
+    return (learn(told, run) if chosen == "lambdarank" else Ranking(chosen)), records
 
 
 def choose(judged: Mapping[str, np.ndarray], wished: str, seed: int) -> str:
-    """`lambdarank` where the shop wishes it and nothing is better, by the 95 % interval of the paired difference."""
-    if wished != "lambdarank" or wished not in judged:
-        return "rrf"
-    rivals = [values for name, values in judged.items() if name != wished]
-    worse = [metrics.bootstrap_interval(judged[wished] - rival, seed)[2] < 0 for rival in rivals]
-    return "rrf" if any(worse) else wished
+    """The first contender, from the wished one on, than which neither a plainer one nor a source is better.
+
+    Better means beyond chance: the 95 % bootstrap interval of the paired difference in NDCG@10 lies above zero.
+    """
+    for place, name in enumerate(CONTENDERS):
+        if place >= CONTENDERS.index(wished) and name in judged:
+            rivals = [values for other, values in judged.items() if other not in CONTENDERS[: place + 1]]
+            if not any(metrics.bootstrap_interval(rival - judged[name], seed)[1] > 0 for rival in rivals):
+                return name
+    return "mix"
 
 
 def _record(metric: str, values: np.ndarray, seed: int) -> dict:

@@ -1,5 +1,6 @@
-"""The rankings that contend for the results: trees taught by clicks, and reciprocal ranks where there are none."""
+"""The rankings that contend for the results: trees taught by clicks, and sums of scores or of reciprocal ranks."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from scipy import sparse
 from models import candidates
 from models.ranker import LambdaRank
 from pipelines.marts import values_at
-from pipelines.run import Run
+from pipelines.run import Run, write_json
 from pipelines.search.answers import FEATURES, SOURCES, Slate
 
-CONTENDERS = ("lambdarank", "rrf")  # best first
+CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
+MEANING = (
+    0.2  # its share where nobody clicked: the encoder has learnt from the catalogue's words and knows less than they
+)
 REASONS = {"behaviour": "behaviour", "words": "lexical", "meaning": "semantic"}  # each with the source behind it
 LEAST_ROWS = 20  # candidates that a leaf must hold: a shop has fewer queries than users
 LARGEST_GRADE = 7
@@ -35,23 +39,36 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order of results: by trees, without them by reciprocal ranks; what a query calls by its number is first."""
+    """The order of results, by the contender of that name; what a query calls by its number is first."""
 
+    name: str = "mix"
     trees: LambdaRank | None = None
 
     def score(self, slate: Slate) -> np.ndarray:
         """One score per row, (R,); larger is better within a query."""
-        score = self.trees.score(slate.features) if self.trees and len(slate.features) else reciprocal_ranks(slate)
+        if self.trees and len(slate.features):
+            score = self.trees.score(slate.features)
+        else:
+            score = reciprocal_ranks(slate) if self.name == "rrf" else mix(slate)
         return np.where(slate.exact, score + np.ptp(score) + 1.0 if len(score) else score, score)
 
     def save(self, folder: Path) -> None:
+        write_json(folder / "ranking.json", self.name)
         if self.trees:
             self.trees.save(folder / "ranker.json")
 
     @classmethod
     def load(cls, folder: Path) -> "Ranking":
         path = folder / "ranker.json"
-        return cls(LambdaRank.load(path) if path.exists() else None)
+        name = json.loads((folder / "ranking.json").read_text())
+        return cls(name, LambdaRank.load(path) if path.exists() else None)
+
+
+def mix(slate: Slate) -> np.ndarray:
+    """(R,) a convex sum of words and meaning, each from 0 to 1 in its query (Bruch, Gai and Ingber, 2023, *An Analysis
+    of Fusion Functions for Hybrid Retrieval*), and the share of what people did after it."""
+    lexical, semantic, _ = slate.found.scaled.T
+    return (1 - MEANING) * lexical + MEANING * semantic + slate.found.scores[:, SOURCES.index("behaviour")]
 
 
 def reciprocal_ranks(slate: Slate) -> np.ndarray:
@@ -66,7 +83,7 @@ def learn(told: Sequence[Lesson], run: Run) -> Ranking:
     counts = [np.empty(0, dtype=np.int64), *(np.diff(one.slate.found.offsets) for one in told)]
     ranker = LambdaRank(FEATURES, least_rows=LEAST_ROWS, seed=run.settings.seed, threads=run.settings.machine.threads)
     offsets = candidates.starts(np.concatenate(counts))
-    return Ranking(ranker.fit(np.concatenate(rows), offsets, np.concatenate(grades)))
+    return Ranking("lambdarank", ranker.fit(np.concatenate(rows), offsets, np.concatenate(grades)))
 
 
 def reasons(slate: Slate) -> np.ndarray:
