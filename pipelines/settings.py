@@ -222,6 +222,9 @@ class Shelve(Section):
 
 
 class Search(Section):
+    ranker: Literal["lambdarank", "rrf"] = Field(
+        "lambdarank", description="Trees, or reciprocal ranks; trees that are worse on held-out days give way."
+    )
     results: int = Field(100, ge=1, le=1000, description="Results per query.")
     max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")
     behaviour_half_life_days: float = Field(60.0, gt=0, description="Days after which a click on a result counts half.")

@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from models.fusion import LinearBlend
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
-from pipelines.search.answers import QUERIES_PER_BLOCK, Index
+from pipelines.search.answers import FEATURES, Engine, Slate, blocks
 from pipelines.search.lexical import Lexical
-from pipelines.search.proof import learn
+from pipelines.search.proof import lessons, prove
+from pipelines.search.rankings import Ranking, reasons
 
-COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score", "behaviour_score", "run_id"]
+COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score", "behaviour_score",
+           "popularity_score", "reason", "run_id"]  # fmt: skip
 
 
 @stage
@@ -21,29 +22,35 @@ def run(run: Run, folder: Path) -> None:
     """Write search_results and the figures on held-out clicks."""
     marts = Marts(run)
     queries = Vocabulary(marts.queries()["query"])
-    lexical = Lexical(marts)
-    blend, records = learn(run, marts, queries, lexical)
-    index = Index(run, marts, "final", queries, lexical)
-    blocks = [
-        np.arange(start, min(start + QUERIES_PER_BLOCK, len(queries)))
-        for start in range(0, len(queries), QUERIES_PER_BLOCK)
-    ]
-    tables = [_published(run, marts, index, rows, blend) for rows in blocks]
-    results = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    results.to_parquet(folder / "search_results.parquet", index=False)
+    lexical = Lexical.of(marts.catalogue)
+    ranking, records = prove(run, lessons(run, marts, lexical, queries))
+    engine = Engine.of(run, marts, "final", lexical, queries)
+    tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
+    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    found.to_parquet(folder / "search_results.parquet", index=False)
     write_json(folder / "metrics.json", records)
 
 
-def _published(run: Run, marts: Marts, index: Index, rows: np.ndarray, blend: LinearBlend | None) -> pd.DataFrame:
-    answers = index.answers(rows)
-    score = blend.score(answers.scaled) if blend else answers.reciprocal_ranks.sum(axis=1)
-    ranks = answers.ranks(score)
-    kept = np.flatnonzero(ranks <= run.settings.search.results)
-    kept = kept[np.lexsort((ranks[kept], answers.rows[kept]))]
+def results(engine: Engine, ranking: Ranking, queries: list[str], run_id: str) -> pd.DataFrame:
+    """Rows of search_results for some queries, by query and rank."""
+    slate = engine.answers(queries)
+    score = ranking.score(slate)
+    return table(engine, slate, score, run_id)
+
+
+def table(engine: Engine, slate: Slate, score: np.ndarray, run_id: str) -> pd.DataFrame:
+    found, ranks = slate.found, slate.found.ranks(score)
+    kept = np.flatnonzero(ranks <= engine.count)
+    kept = kept[np.lexsort((ranks[kept], found.rows[kept]))]
+    asked = np.array(slate.queries, dtype=object)[found.rows[kept]]
+    known = slate.features[kept, FEATURES.index("popularity")].astype(float)
     values = [
-        index.queries.ids[answers.row_owners[kept]],
+        asked,
         ranks[kept],
-        marts.items.ids[answers.items[kept]],
+        engine.items.ids[found.items[kept]],
         score[kept],
+        *found.scores[kept].T,
+        known,
+        reasons(slate)[kept],
     ]
-    return pd.DataFrame(dict(zip(COLUMNS, [*values, *answers.scores[kept].T, run.run_id], strict=True)))
+    return pd.DataFrame(dict(zip(COLUMNS, [*values, run_id], strict=True)))

@@ -1,6 +1,11 @@
-"""Answers: the candidates of a query, from each source, with what every source says of them."""
+"""Answers: the candidates of a query, from each source, with all that is known of each before they are ranked."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from models import profile, retrieval
@@ -10,47 +15,180 @@ from models.profile import ItemProfileEncoder
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
-from pipelines.search.lexical import Lexical
+from pipelines.search.lexical import Lexical, best
 
 SOURCES = ("lexical", "semantic", "behaviour")
+FEATURES = ("lexical", "lexical_scaled", "title", "covered", "semantic", "semantic_scaled", "behaviour",
+            "behaviour_scaled", "kind", "popularity", "age", "count_words", "count_acts")  # fmt: skip
 QUERIES_PER_BLOCK = 1024
 SMOOTHING = 5.0  # events after a query at which half of what they say is believed
 
 
-class Index:
-    """Everything that answers a query, as it stood at the end of one of the night's two trainings."""
+@dataclass(frozen=True)
+class Slate:
+    """Candidates of some queries with FEATURES (R, K); `exact` (R,) bool: the query names the item by its number."""
 
-    def __init__(self, run: Run, marts: Marts, part: str, queries: Vocabulary, lexical: Lexical):
+    queries: Sequence[str]
+    found: Candidates
+    features: np.ndarray
+    exact: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The shop's own encoder with its tokenizer."""
+
+    tokenizer: TextTokenizer
+    encoder: ItemProfileEncoder
+
+    @classmethod
+    def load(cls, tokenizer: Path, encoder: Path) -> "Reader":
+        return cls(TextTokenizer.load(tokenizer), ItemProfileEncoder.load(encoder))
+
+    def read(self, queries: Sequence[str]) -> np.ndarray:
+        """(Q, E) unit vectors."""
+        tokens = self.tokenizer.encode_queries(queries, self.encoder.config.max_tokens)
+        return profile.encode(self.encoder, tokens, QUERIES_PER_BLOCK)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+        self.encoder.save(folder)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What is known of the items at the end of a day, each (I,)."""
+
+    popularity: np.ndarray  # log(1 + buyers) of the last weeks
+    ages_days: np.ndarray
+    kinds: np.ndarray  # number of the category, -1 without one
+    allowed: np.ndarray  # bool: may be shown
+
+    @classmethod
+    def of(cls, run: Run, marts: Marts, part: str) -> "Shop":
+        cut = run.cuts[part]
+        return cls(
+            np.log1p(marts.popularity(cut, run.settings.fuse.popularity_days)).astype(np.float32),
+            marts.ages_days(cut).astype(np.float32),
+            pd.factorize(marts.catalogue["category"])[0],
+            marts.known_items(cut) & marts.catalogue["is_available"].to_numpy(dtype=bool),
+        )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Everything that answers queries, as it stood at the end of a day.
+
+    Attributes:
+        item_vectors: (I, E) float32, of the reader.
+        clicks: (Q, I) decayed weights of what people did after each of `queries`.
+        count: candidates that each source proposes.
+    """
+
+    items: Vocabulary
+    lexical: Lexical
+    reader: Reader
+    item_vectors: np.ndarray
+    queries: Vocabulary
+    clicks: sparse.csr_matrix
+    shop: Shop
+    count: int
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, run: Run, marts: Marts, part: str, lexical: Lexical, queries: Vocabulary) -> "Engine":
+        """The engine of one of the night's trainings."""
         folder = run.of("train_profile", part)
-        tokenizer = TextTokenizer.load(run.of("train_profile"))
-        tokens = tokenizer.encode_queries(list(queries.ids), run.settings.profile.max_tokens)
-        self.queries, self.lexical = queries, lexical
-        self.item_vectors = np.load(folder / "item_vectors.npy")
-        self.query_vectors = profile.encode(ItemProfileEncoder.load(folder), tokens, QUERIES_PER_BLOCK)
-        self.behaviour = smoothed(marts.query_clicks(queries, run.cuts[part]))
-        self.allowed = marts.known_items(run.cuts[part]) & marts.catalogue["is_available"].to_numpy(dtype=bool)
-        self.count, self.memory_bytes = run.settings.search.results, run.settings.fuse.memory_mb << 20
+        return cls(
+            marts.items,
+            lexical,
+            Reader.load(run.of("train_profile"), folder),
+            np.load(folder / "item_vectors.npy"),
+            queries,
+            marts.query_clicks(queries, run.cuts[part]),
+            Shop.of(run, marts, part),
+            run.settings.search.results,
+            run.settings.fuse.memory_mb << 20,
+        )
 
-    def answers(self, rows: np.ndarray) -> Candidates:
-        """Candidates of some queries (positions): the union of each source's best."""
-        vectors = self.query_vectors[rows]
-        dense, _ = retrieval.top_items(vectors, self.item_vectors, self.count, None, self.allowed, self.memory_bytes)
-        words = self.lexical.scores(self.queries.ids[rows], self.count, self.allowed)
-        behaviour = self.behaviour[rows]
-        pairs = _indicator(dense, words.shape)
-        union = ((pairs + (words > 0) + (behaviour > 0)) @ sparse.diags(self.allowed.astype(float))).tocsr()
-        union.eliminate_zeros()
-        union.sort_indices()
-        query, item = np.repeat(np.arange(len(rows)), np.diff(union.indptr)), union.indices
+    def answers(self, queries: Sequence[str]) -> Slate:
+        """The union of what each source proposes for each query, and what every source says of it."""
+        words, vectors = self.lexical.asked(queries), self.reader.read(queries)
+        lexical, clicks = self._shown(words @ self.lexical.index.weights), self._clicks(queries)
+        behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(queries))
+        union = self._union(vectors, [best(lexical, self.count), best(behaviour, self.count), exact])
+        query, item = np.repeat(np.arange(len(queries)), np.diff(union.indptr)), union.indices.astype(np.int64)
         cosine = np.einsum("re,re->r", vectors[query], self.item_vectors[item])
-        scores = [values_at(words, query, item), cosine, values_at(behaviour, query, item)]
-        return Candidates(rows, union.indptr.astype(np.int64), item.astype(np.int64), np.stack(scores, axis=1))
+        scores = [values_at(lexical, query, item), cosine, values_at(behaviour, query, item)]
+        found = Candidates(
+            np.arange(len(queries)), union.indptr.astype(np.int64), item, np.stack(scores, axis=1).astype(np.float64)
+        )
+        known = self._features(found, words, clicks, lexical)
+        return Slate(queries, found, known, values_at(exact, query, item) > 0)
+
+    def _clicks(self, queries: Sequence[str]) -> sparse.csr_matrix:
+        """(Q, I) of any queries; nobody has clicked yet after one that is new."""
+        places = self.queries.positions(queries)
+        known = sparse.diags((places >= 0).astype(float))
+        return sparse.csr_matrix(
+            known @ self.clicks[np.maximum(places, 0)] if len(self.queries) else (len(queries), len(self.items))
+        )
+
+    def _shown(self, scores: sparse.csr_matrix) -> sparse.csr_matrix:
+        """(Q, I) without the items that may not be shown."""
+        kept = sparse.csr_matrix(scores @ sparse.diags(self.shop.allowed.astype(np.float32)))
+        kept.eliminate_zeros()
+        return kept
+
+    def _union(self, vectors: np.ndarray, found: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
+        """(Q, I) stored where any source proposes an item."""
+        near, _ = retrieval.top_items(
+            vectors, self.item_vectors, self.count, None, self.shop.allowed, self.memory_bytes
+        )
+        union = sparse.csr_matrix(sum((one > 0 for one in found), _indicator(near, (len(vectors), len(self.items)))))
+        union.sort_indices()
+        return union
+
+    def _features(
+        self, found: Candidates, words: sparse.csr_matrix, clicks: sparse.csr_matrix, lexical: sparse.csr_matrix
+    ) -> np.ndarray:
+        """(R, K) float32 in the order of FEATURES."""
+        query, item, index = found.rows, found.items, self.lexical.index
+        weighed = words @ sparse.diags(index.rarity)
+        whole = np.maximum(np.asarray(weighed.sum(axis=1)).ravel(), 1e-9)[query]
+        covered = [
+            values_at(weighed @ index.present(*names), query, item) / whole for names in (("title",), index.fields)
+        ]
+        kinds = self._kinds(clicks, lexical)
+        lexical_scaled, semantic_scaled, behaviour_scaled = found.scaled.T
+        columns = [
+            found.scores[:, 0], lexical_scaled, *covered, found.scores[:, 1], semantic_scaled, found.scores[:, 2],
+            behaviour_scaled, np.where(self.shop.kinds[item] >= 0, kinds[query, self.shop.kinds[item]], 0.0),
+            self.shop.popularity[item], np.log1p(self.shop.ages_days[item]), np.diff(words.indptr)[query],
+            np.log1p(np.asarray(clicks.sum(axis=1)).ravel())[query],
+        ]  # fmt: skip
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _kinds(self, clicks: sparse.csr_matrix, lexical: sparse.csr_matrix) -> np.ndarray:
+        """(Q, C) how much of a query means each category: where people went; before they have, where its words are."""
+        kinds, places = self.shop.kinds, np.arange(len(self.items))
+        known, count = kinds >= 0, int(self.shop.kinds.max(initial=-1)) + 1
+        within = sparse.csr_matrix((np.ones(known.sum()), (places[known], kinds[known])), shape=(len(kinds), count + 1))
+        went, said = (np.asarray((one @ within).todense()) for one in (clicks, best(lexical, self.count)))
+        guess = said / np.maximum(said.sum(axis=1, keepdims=True), 1e-9)
+        return (went + SMOOTHING * guess) / (went.sum(axis=1, keepdims=True) + SMOOTHING)
+
+
+def blocks(queries: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Queries, so many at a time that what is known of their candidates fits into memory."""
+    for start in range(0, len(queries), QUERIES_PER_BLOCK):
+        yield queries[start : start + QUERIES_PER_BLOCK]
 
 
 def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:
     """(Q, I) share of a query's events that went to an item, believed the more, the more events there were."""
     total = np.asarray(clicks.sum(axis=1)).ravel()
-    return sparse.diags(1.0 / (total + SMOOTHING)) @ clicks
+    return sparse.csr_matrix(sparse.diags(1.0 / (total + SMOOTHING)) @ clicks)
 
 
 def _indicator(found: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:

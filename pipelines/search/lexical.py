@@ -1,56 +1,88 @@
-"""Lexical: what the words of a query say about the items that have them."""
+"""Lexical: what the words of a query say about the items that have them, and which items it calls by their number."""
 
-import bm25s
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
 import numpy as np
 import pandas as pd
-import Stemmer
 from scipy import sparse
 
-from pipelines.marts import Marts
+from models import words
+from models.bm25 import Bm25
 
-TITLE_REPEATS = 3  # a word in the title says more about what an item is than one in the description
+FIELDS = {  # what a word weighs in each
+    "item_id": 3.0,  # whoever types it means it
+    "title": 3.0,  # says what the item is
+    "brand": 3.0,  # a few words, most of them worth a search
+    "category": 3.0,
+    "description": 1.0,
+}
+LONGEST_NUMBER = 20  # items that share a model number; beyond, it is a standard or a series: `ddr4`, `1080p`
+SHORTEST_NUMBER = 4  # characters; `ps4` names too much
 
 
+@dataclass(frozen=True)
 class Lexical:
-    """BM25 over the items' fields, the title counting more (Robertson and Zaragoza, 2009; `bm25s`)."""
+    """BM25F over the items' fields, and the numbers that name one item."""
 
-    def __init__(self, marts: Marts):
-        self.stemmer = Stemmer.Stemmer("english")
-        self.index = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
-        self.count_items = len(marts.items)
-        self.index.index(self._tokens(item_documents(marts.catalogue)), show_progress=False)
+    index: Bm25
 
-    def scores(self, queries: np.ndarray, count: int, allowed: np.ndarray) -> sparse.csr_matrix:
-        """(Q, I) BM25 of each query's best `count` allowed items, which share at least one word with it."""
-        rows, columns, values = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0)]
-        weights = allowed.astype(np.float32)
-        for row, tokens in enumerate(self._tokens(list(queries), ids=False)):
-            if not tokens:
-                continue
-            score = self.index.get_scores(tokens) * weights
-            best = (
-                np.lexsort((np.arange(len(score)), -score))[:count] if len(score) <= count else _largest(score, count)
-            )
-            best = best[score[best] > 0]
-            rows.append(np.full(len(best), row))
-            columns.append(best)
-            values.append(score[best])
-        shape = len(queries), self.count_items
-        return sparse.csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+    @classmethod
+    def of(cls, catalogue: pd.DataFrame) -> Self:
+        """Index a catalogue in the order of its items."""
+        texts = {
+            name: [words.tokens(str(text), keep_stop_words=True) for text in catalogue[name].fillna("")]
+            for name in FIELDS
+        }
+        return cls(Bm25.index(texts, FIELDS))
 
-    def _tokens(self, texts: list[str], ids: bool = True):
-        return bm25s.tokenize(texts, stopwords="en", stemmer=self.stemmer, show_progress=False, return_ids=ids)
+    def asked(self, queries: Sequence[str]) -> sparse.csr_matrix:
+        """(Q, T) the words of queries."""
+        return self.index.asked([self.words_of(query) for query in queries])
+
+    def words_of(self, query: str) -> Mapping[str, float]:
+        """The words of a query with what each counts; two that the catalogue writes as one count as that one too."""
+        said = words.tokens(query)
+        joined = [left + right for left, right in pairwise(said)]
+        return dict.fromkeys([*said, *joined], 1.0)
+
+    def exact(self, queries: Sequence[str]) -> sparse.csr_matrix:
+        """(Q, I) 1 where a query says the item's id, or a model number of its title that few items have."""
+        asked = self.index.asked([dict.fromkeys(filter(_is_number, self.words_of(query)), 1.0) for query in queries])
+        alone = self.index.asked([dict.fromkeys(words.tokens(query)[: _is_one_word(query)], 1.0) for query in queries])
+        named, titled = self.index.present("item_id"), self.index.present("title")
+        few = sparse.diags((np.diff(titled.indptr) <= LONGEST_NUMBER).astype(np.float32))
+        found = sparse.csr_matrix(asked @ (few @ titled) + (asked + alone) @ named)
+        found.data[:] = 1.0
+        return found
+
+    def save(self, folder: Path) -> None:
+        self.index.save(folder / "lexical.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(Bm25.load(folder / "lexical.npz"))
 
 
-def item_documents(catalogue: pd.DataFrame) -> list[str]:
-    """All that is written about each item, as one text."""
-    parts = [catalogue["item_id"], *[catalogue["title"]] * TITLE_REPEATS]
-    parts += [catalogue[name] for name in ("brand", "category", "description")]
-    return [" ".join(str(value) for value in row if isinstance(value, str)) for row in zip(*parts, strict=True)]
+def best(scores: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
+    """The `count` largest scores of each row, ties at the border by position."""
+    scores.sort_indices()
+    counts = np.diff(scores.indptr)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((scores.indices, -scores.data, owners))
+    kept = np.sort(order[np.arange(len(order)) - np.repeat(scores.indptr[:-1], counts) < count])
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, count))])
+    return sparse.csr_matrix((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)
 
 
-def _largest(score: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the largest values, ties at the border by position."""
-    border = np.partition(score, len(score) - count)[len(score) - count]
-    above, level = np.flatnonzero(score > border), np.flatnonzero(score == border)
-    return np.concatenate([above, level[: count - len(above)]])
+def _is_number(word: str) -> bool:
+    """Letters and digits that are no size: what makers and shops call an item by."""
+    is_mixed = any(map(str.isdigit, word)) and any(map(str.isalpha, word))
+    return is_mixed and len(word) >= SHORTEST_NUMBER and not words.SIZE.fullmatch(word)
+
+
+def _is_one_word(query: str) -> bool:
+    return len(query.split()) == 1
