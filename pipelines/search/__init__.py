@@ -8,6 +8,7 @@ import pandas as pd
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
+from pipelines.search import beside, typed
 from pipelines.search.answers import FEATURES, Engine, Slate, blocks
 from pipelines.search.lexical import Lexical
 from pipelines.search.proof import lessons, prove
@@ -19,7 +20,7 @@ COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write search_results and the figures on held-out clicks."""
+    """Write search_results, the tables beside them, and the figures on held-out clicks."""
     marts = Marts(run)
     queries = Vocabulary(marts.queries()["query"])
     lexical = Lexical.of(marts.catalogue)
@@ -28,6 +29,7 @@ def run(run: Run, folder: Path) -> None:
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     found.to_parquet(folder / "search_results.parquet", index=False)
+    beside.write(run, typed.learn(run, marts, run.day), found, folder)
     write_json(folder / "metrics.json", records)
 
 

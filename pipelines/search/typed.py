@@ -76,15 +76,12 @@ def judged(proposals: list[Proposal], settings: Search) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=SYNONYMS)
 
 
-def queries(typed: Typed, answers: pd.DataFrame, head_share: float) -> pd.DataFrame:
-    """One row per query: how often, whether it is of the head, how it is read, where it leads to.
-
-    `answers` has a row per query with results, indexed by query: `count_results`.
-    """
+def queries(typed: Typed, count_results: pd.Series, head_share: float) -> pd.DataFrame:
+    """Rows of queries: how often, whether it is of the head, how it is read, where it leads to."""
     told = typed.searches.copy()
     told["traffic_share"] = told["count_searches"] / max(told["count_searches"].sum(), 1)
     told["is_head"] = is_head(told["count_searches"].to_numpy(), head_share)
-    told["count_results"] = told["query"].map(answers["count_results"]).fillna(0).astype("int64")
+    told["count_results"] = told["query"].map(count_results).fillna(0).astype("int64")
     read = [typed.read[query] for query in told["query"]]
     told["meant"] = [one.meant for one in read]
     told["price_low_cents"] = pd.array([next((f.low for f in one.filters), None) for one in read], dtype="Int64")
