@@ -12,7 +12,7 @@ from models.words import tokens
 LONGEST_TERM = 2  # tokens of a term
 LARGEST_CONTEXT = 200  # queries that differ in one place only; more of them say nothing about two
 SMOOTHING = 5.0  # items and visits at which half of the likeness is believed
-LEAST_SCORE = 0.2  # below, nobody should have to judge it
+LEAST_SCORE = 0.3  # below, nobody should have to judge it
 
 Term = tuple[str, ...]
 
@@ -63,27 +63,31 @@ def mine(
     vectors = directions(clicks)
     rows = [tuple(tokens(query, language)) for query in queries]
     seen: dict[tuple[Term, Term], list[_Seen]] = defaultdict(list)
-    for a, b, one, other, likeness in _alike(rows, vectors, _replaced(queries, rows, followed)):
-        if one != other and not _has_digit(one + other):
+    for a, b, one, other, likeness, count_items in _alike(rows, vectors, _replaced(queries, rows, followed)):
+        if not (set(one) <= set(other) or set(one) >= set(other) or _has_digit(one + other)):
             key, pair = ((one, other), (a, b)) if one < other else ((other, one), (b, a))
-            seen[key].append(_Seen(pair, likeness, vectors[a].multiply(vectors[b]).nnz))
+            seen[key].append(_Seen(pair, likeness, count_items))
     proposals = [_proposal(terms, found, queries, followed) for terms, found in sorted(seen.items())]
     return sorted((p for p in proposals if p.score >= LEAST_SCORE), key=lambda p: (-p.score, p.term, p.other))
 
 
 def _alike(
     rows: Sequence[Term], vectors: sparse.csr_matrix, replaced: Iterable[tuple[int, int]]
-) -> Iterator[tuple[int, int, Term, Term, float]]:
-    """Pairs of queries that differ in one place, or that were typed for each other: positions, the terms, likeness."""
+) -> Iterator[tuple[int, int, Term, Term, float, int]]:
+    """Queries that differ in one place, or that were typed for each other: positions, terms, likeness, shared items."""
+    met = (vectors > 0).astype(float)
     for (before, after), members in _contexts(rows).items():
         cosines = (vectors[members] @ vectors[members].T).toarray()
+        shared = (met[members] @ met[members].T).toarray()
         usual = (cosines.sum() - np.trace(cosines)) / (len(members) * (len(members) - 1)) if len(members) > 2 else 0.0
         for x, y in zip(*np.nonzero(np.triu(cosines > usual, k=1)), strict=True):
             a, b = members[x], members[y]
             ends = slice(len(before), len(rows[a]) - len(after)), slice(len(before), len(rows[b]) - len(after))
-            yield a, b, rows[a][ends[0]], rows[b][ends[1]], float((cosines[x, y] - usual) / (1 - usual + 1e-12))
+            likeness = float((cosines[x, y] - usual) / (1 - usual + 1e-12))
+            yield a, b, rows[a][ends[0]], rows[b][ends[1]], likeness, int(shared[x, y])
     for a, b in replaced:
-        yield a, b, rows[a], rows[b], float((vectors[a] @ vectors[b].T).sum())
+        likeness, count_items = float((vectors[a] @ vectors[b].T).sum()), int((met[a] @ met[b].T).sum())
+        yield a, b, rows[a], rows[b], likeness, count_items
 
 
 def _contexts(rows: Sequence[Term]) -> dict[tuple[Term, Term], list[int]]:

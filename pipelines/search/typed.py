@@ -22,17 +22,15 @@ SYNONYMS = ["term", "other_term", "score", "likeness", "count_items", "count_vis
 
 @dataclass(frozen=True)
 class Typed:
-    """The log as it was known at the end of a day: `searches` by query, the lexicon, and each query as it is read."""
+    """The log as it was known at the end of a day: `searches` by query, the lexicon, `read` (each query as it is read,
+    but for its synonyms), and the `synonyms` themselves."""
 
     marts: Marts
     until: dt.date
     searches: pd.DataFrame
     lexicon: Lexicon
+    read: dict[str, Understood]
     synonyms: pd.DataFrame
-
-    @cached_property
-    def read(self) -> dict[str, Understood]:
-        return {query: understand(query, self.lexicon) for query in self.searches["query"]}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -51,7 +49,8 @@ def learn(run: Run, marts: Marts, until: dt.date) -> Typed:
     items = {name: _texts(marts.catalogue[name]) for name in ("title", "description", "brand", "category")}
     counts = dict(zip(searches["query"], searches["count_searches"].tolist(), strict=True))
     lexicon = Lexicon.learn(items, counts, language=run.settings.search.language)
-    typed = Typed(marts, until, searches, lexicon, pd.DataFrame(columns=SYNONYMS))
+    read = {query: understand(query, lexicon) for query in searches["query"]}
+    typed = Typed(marts, until, searches, lexicon, read, pd.DataFrame(columns=SYNONYMS))
     synonyms = judged(_mined(typed), run.settings.search)
     used = ["accepted", "proposed"] if run.settings.search.use_proposed_synonyms else ["accepted"]
     pairs = synonyms.loc[synonyms["status"].isin(used), ["term", "other_term"]].itertuples(index=False, name=None)
