@@ -65,7 +65,7 @@ class Lexicon:
         return cls(
             Speller(word_counts(map(spelled, texts)), searched, language),
             named,
-            _both_ways(synonyms, language),
+            both_ways(synonyms, language),
             language,
         )
 
@@ -87,14 +87,8 @@ def understand(query: str, lexicon: Lexicon) -> Understood:
     )
 
 
-def _synonyms(found: Sequence[str], lexicon: Lexicon) -> Iterable[Synonym]:
-    for length in range(LONGEST_PHRASE, 0, -1):
-        for start in range(len(found) - length + 1):
-            words = tuple(found[start : start + length])
-            yield from (Synonym(words, other) for other in lexicon.synonyms.get(words, ()))
-
-
-def _both_ways(pairs: Iterable[tuple[str, str]], language: str) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+def both_ways(pairs: Iterable[tuple[str, str]], language: str) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+    """Per term, as tokens, those that mean the same."""
     known: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for one, other in pairs:
         a, b = tuple(tokens(one, language)), tuple(tokens(other, language))
@@ -102,3 +96,10 @@ def _both_ways(pairs: Iterable[tuple[str, str]], language: str) -> dict[tuple[st
             known.setdefault(a, []).append(b)
             known.setdefault(b, []).append(a)
     return {words: sorted(set(others)) for words, others in sorted(known.items())}
+
+
+def _synonyms(found: Sequence[str], lexicon: Lexicon) -> Iterable[Synonym]:
+    for length in range(LONGEST_PHRASE, 0, -1):
+        for start in range(len(found) - length + 1):
+            words = tuple(found[start : start + length])
+            yield from (Synonym(words, other) for other in lexicon.synonyms.get(words, ()))

@@ -8,8 +8,8 @@ import pandas as pd
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
-from pipelines.search import kept, lexicons
-from pipelines.search.answers import FEATURES, Engine, Slate, blocks
+from pipelines.search import beside, kept, typed
+from pipelines.search.answers import FEATURES, Engine, blocks
 from pipelines.search.lexical import Lexical
 from pipelines.search.proof import lessons, prove
 from pipelines.search.rankings import Ranking, reasons
@@ -20,28 +20,26 @@ COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write search_results, what answers further queries, and the figures on held-out clicks."""
+    """Write search_results, the tables beside them, what answers further queries, and the figures."""
     marts = Marts(run)
     queries = Vocabulary(marts.queries()["query"])
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
     ranking, records = prove(run, lessons(run, marts, lexical, queries))
-    engine = Engine.of(run, marts, "final", lexicons.learn(marts, run.day), lexical, queries)
+    log = typed.learn(run, marts, run.day)
+    engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries)
     kept.write(folder / "search_parts.parquet", engine, ranking, run.run_id)
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     found.to_parquet(folder / "search_results.parquet", index=False)
+    beside.write(run, log, found, folder)
     write_json(folder / "metrics.json", records)
 
 
 def results(engine: Engine, ranking: Ranking, queries: list[str], run_id: str) -> pd.DataFrame:
     """Rows of search_results for some queries, by query and rank."""
     slate = engine.answers(queries)
-    score = ranking.score(slate)
-    return table(engine, slate, score, run_id)
-
-
-def table(engine: Engine, slate: Slate, score: np.ndarray, run_id: str) -> pd.DataFrame:
-    found, ranks = slate.found, slate.found.ranks(score)
+    found, score = slate.found, ranking.score(slate)
+    ranks = found.ranks(score)
     kept = np.flatnonzero(ranks <= engine.count)
     kept = kept[np.lexsort((ranks[kept], found.rows[kept]))]
     asked = np.array(slate.queries, dtype=object)[found.rows[kept]]

@@ -1,24 +1,11 @@
-"""Lexicons: the words that the shop knows at the end of a day, and how they are kept with a release."""
+"""Lexicons: the words that the shop knows, as a file of the release."""
 
-import datetime as dt
 import json
 from pathlib import Path
 
 from models.spelling import Speller
 from models.understanding import Lexicon
-from pipelines.marts import Marts
 from pipelines.run import write_json
-
-
-def learn(marts: Marts, until: dt.date) -> Lexicon:
-    """From the catalogue and what was typed by then."""
-    rows = marts.frame(
-        "select query, sum(count_searches)::bigint as n from query_days where event_date <= ? group by query", until
-    )
-    items = {name: list(marts.catalogue[name].fillna("")) for name in ("title", "description", "brand", "category")}
-    return Lexicon.learn(
-        items, dict(zip(rows["query"], rows["n"].tolist(), strict=True)), language=marts.settings.search.language
-    )
 
 
 def save(lexicon: Lexicon, path: Path) -> None:

@@ -10,7 +10,7 @@ from models.errors import NothingToLearn
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run
-from pipelines.search import lexicons
+from pipelines.search import typed
 from pipelines.search.answers import SOURCES, Engine
 from pipelines.search.lexical import Lexical
 from pipelines.search.rankings import CONTENDERS, Lesson, Ranking, learn
@@ -26,7 +26,7 @@ def lessons(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> li
         wanted = marts.query_clicks(queries, until, after=cut)
         rows = np.flatnonzero(np.diff(wanted.indptr))
         if len(rows):
-            lexicon = lexicons.learn(marts, cut)
+            lexicon = typed.learn(run, marts, cut).lexicon
             slate = Engine.of(run, marts, part, lexicon, lexical, queries).answers(list(queries.ids[rows]))
             told.append(Lesson(slate, wanted[rows]))
     return told
