@@ -111,7 +111,7 @@ def _stage_command(stage: str):
 
 
 for _stage in whole_night.STAGES:
-    if _stage != "publish":
+    if _stage not in ("publish", "search"):  # verbs that people use too, see below
         app.command(_stage, rich_help_panel="Stages of a run")(_stage_command(_stage))
 
 
@@ -242,6 +242,21 @@ def why_not(user: UserId, item: ItemId, placement: Placement = "for_you") -> Non
     from pipelines import why as reading
 
     reading.why_not(CONSOLE, home(), reading.Asked(user, item, placement))
+
+
+@app.command(rich_help_panel="Reading")
+def search(
+    text: Annotated[str, typer.Argument(help="What somebody types; the id of a run performs its stage `search`.")],
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="Results at most.")] = 20,
+    explain: Annotated[bool, typer.Option(help="Say why the first ones were found.")] = False,
+) -> None:
+    """Answer any query from the current release: what its words, its meaning and earlier visitors find."""
+    if (home() / "runs" / text / "run.json").is_file():
+        whole_night.perform("search", text)
+        return
+    from pipelines.search.ask import ask
+
+    ask(CONSOLE, home(), text, rows, explain)
 
 
 @app.command(rich_help_panel="Reading")

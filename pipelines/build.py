@@ -81,6 +81,7 @@ def _variables(run: Run) -> dict[str, object]:
         "weight_cart": settings.weights.cart,
         "weight_purchase": settings.weights.purchase,
         "weight_half_life_days": settings.weights.half_life_days,
+        "preference_weight": settings.search.preference_weight,
         "popularity_days": settings.fuse.popularity_days,
         "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,

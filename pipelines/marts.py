@@ -164,6 +164,28 @@ class Marts:
         )
         return rows.sort_values("query", ignore_index=True)
 
+    def searches(self, until: dt.date) -> pd.DataFrame:
+        """Every query by its text: count_searches, recent_searches (halved every `search.behaviour_half_life_days`),
+        last_searched_date."""
+        rows = self.frame("select * from query_days where event_date <= ? order by query, event_date", until)
+        half_life = self.settings.search.behaviour_half_life_days
+        rows["recent_searches"] = rows["count_searches"] * _decay(rows["event_date"], until, half_life)
+        found = rows.groupby("query", sort=True).agg(
+            count_searches=("count_searches", "sum"),
+            recent_searches=("recent_searches", "sum"),
+            last_searched_date=("event_date", "max"),
+        )
+        return found.reset_index()
+
+    def reformulations(self, until: dt.date) -> dict[tuple[str, str], tuple[int, int]]:
+        """By query and the one that followed: visits, and visits in which only the second led to an item."""
+        rows = self.frame(
+            "select query, next_query, sum(count_visits)::bigint as visits, sum(count_answered)::bigint as answered"
+            " from reformulations where event_date <= ? group by all order by all",
+            until,
+        )
+        return {(query, after): (visits, answered) for query, after, visits, answered in rows.to_numpy().tolist()}
+
     def query_clicks(self, queries: Vocabulary, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
         """(Q, I) event weights that followed from a query, halved every `search.behaviour_half_life_days`."""
         rows = self.frame(

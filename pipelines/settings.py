@@ -1,6 +1,7 @@
 """What a shop can set: one typed tree, read from `nightshelf.toml`, then the environment, then a run's parameters."""
 
 import codecs
+import csv
 import datetime as dt
 import difflib
 import os
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pipelines.errors import BadSetting
 
 ENV_PREFIX = "NIGHTSHELF_"
+VERDICTS = ("accepted", "denied")
 ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; everything else with the prefix is a setting
 
 
@@ -236,9 +238,22 @@ class Shelve(Section):
 
 
 class Search(Section):
+    ranker: Literal["lambdarank", "mix", "rrf"] = Field(
+        "lambdarank", description="Trees, a sum, or reciprocal ranks; a worse one gives way to the next."
+    )
     results: int = Field(100, ge=1, le=1000, description="Results per query.")
     max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")
     behaviour_half_life_days: float = Field(60.0, gt=0, description="Days after which a click on a result counts half.")
+    language: str = Field("english", description="Of plurals and stop words, an English name that Snowball knows.")
+    head_share: float = Field(0.5, ge=0, le=1, description="Share of all searches that the head queries make up.")
+    suggestions: int = Field(5, ge=1, description="Suggestions of each kind per query.")
+    synonyms: dict[str, Literal["accepted", "denied"]] = Field(
+        {}, description="`term = other term` → accepted or denied; `synonyms.csv` in the home adds to it."
+    )
+    use_proposed_synonyms: bool = Field(False, description="Whether synonyms that nobody has judged yet count too.")
+    preference_weight: float = Field(
+        20.0, gt=0, description="Event weight at which a user's leanings are believed half."
+    )
 
 
 class Gates(Section):
@@ -317,6 +332,8 @@ def load(
     Raises BadSetting with the nearest existing name when a setting does not exist.
     """
     tree = _from_file(home, environment)
+    for pair, verdict in _from_synonyms(home).items():
+        _put(tree, "search.synonyms", {**tree.get("search", {}).get("synonyms", {}), pair: verdict})
     for name, value in _from_environment(environment).items():
         _put(tree, name, value)
     for name, value in (overrides or {}).items():
@@ -353,6 +370,21 @@ def _from_file(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise BadSetting(f"{path} is not valid TOML: {error}. Correct that line.") from None
+
+
+def _from_synonyms(home: Path) -> dict[str, str]:
+    """The verdicts of `synonyms.csv`, by `term = other_term`; what is only proposed there says nothing."""
+    path = home / "synonyms.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for line, row in enumerate(rows, start=2):
+        if not row.get("term") or not row.get("other_term") or row.get("status") not in (*VERDICTS, "proposed"):
+            raise BadSetting(
+                f"{path}, line {line}: {row}. Each row needs term, other_term and status (accepted, denied, proposed)."
+            )
+    return {f"{row['term']} = {row['other_term']}": row["status"] for row in rows if row["status"] in VERDICTS}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,12 +14,16 @@ from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals")  # fmt: skip
+           "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals", "queries",
+           "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
 
 LARGE = (
     "user_candidates",
     "user_history",
     "held_out_lists",
+    "search_parts",
+    "user_preferences",
+    "query_suggestions",
 )  # counted in SQL: as frames they would cost more than all the others
 
 

@@ -1,16 +1,13 @@
-with searches as (
-    select events.*
-    from {{ ref("int_events") }} as events
-    anti join {{ ref("int_bots") }} using (visitor_id, is_user)
-    where events.event_type = 'search' and events.query is not null
+with days as (
+    select * from {{ ref("query_days") }}
 ),
 
 counted as (
     select
         query,
-        count(*) as count_searches,
+        cast(sum(count_searches) as bigint) as count_searches,
         max(event_date) as last_searched_date
-    from searches
+    from days
     group by query
 )
 

@@ -1,0 +1,56 @@
+"""Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from models.vocabulary import Vocabulary
+from pipelines.marts import Marts
+from pipelines.run import Run, stage, write_json
+from pipelines.search import beside, kept, typed
+from pipelines.search.answers import FEATURES, Engine, blocks
+from pipelines.search.lexical import Lexical
+from pipelines.search.proof import lessons, prove
+from pipelines.search.rankings import Ranking, reasons
+
+COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score", "behaviour_score",
+           "popularity_score", "reason", "run_id"]  # fmt: skip
+
+
+@stage
+def run(run: Run, folder: Path) -> None:
+    """Write search_results, the tables beside them, what answers further queries, and the figures."""
+    marts = Marts(run)
+    queries = Vocabulary(marts.queries()["query"])
+    lexical = Lexical.of(marts.catalogue, run.settings.search.language)
+    ranking, records = prove(run, lessons(run, marts, lexical, queries))
+    log = typed.learn(run, marts, run.day)
+    engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries)
+    kept.write(folder / "search_parts.parquet", engine, ranking, run.run_id)
+    tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
+    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    found.to_parquet(folder / "search_results.parquet", index=False)
+    beside.write(run, log, found, folder)
+    write_json(folder / "metrics.json", records)
+
+
+def results(engine: Engine, ranking: Ranking, queries: list[str], run_id: str) -> pd.DataFrame:
+    """Rows of search_results for some queries, by query and rank."""
+    slate = engine.answers(queries)
+    found, score = slate.found, ranking.score(slate)
+    ranks = found.ranks(score)
+    kept = np.flatnonzero(ranks <= engine.count)
+    kept = kept[np.lexsort((ranks[kept], found.rows[kept]))]
+    asked = np.array(slate.queries, dtype=object)[found.rows[kept]]
+    known = slate.features[kept, FEATURES.index("popularity")].astype(float)
+    values = [
+        asked,
+        ranks[kept],
+        engine.items.ids[found.items[kept]],
+        score[kept],
+        *found.scores[kept].T,
+        known,
+        reasons(slate)[kept],
+    ]
+    return pd.DataFrame(dict(zip(COLUMNS, [*values, run_id], strict=True)))

@@ -1,0 +1,82 @@
+"""Ask: answer any query from the current release alone, and say why each item was found."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from models.understanding import Understood, understand
+from pipelines import warehouse
+from pipelines.errors import NightshelfError
+from pipelines.raw.files import shown
+from pipelines.search import kept, results
+from pipelines.search.answers import Engine
+from pipelines.search.lexical import words_of
+
+EXPLAINED = 3  # results whose finding is told
+SAID = "select item_id, title, brand, price_cents / 100 as price from items where list_contains(?, item_id)"
+
+
+def ask(console: Console, home: Path, text: str, rows: int = 20, explain: bool = False) -> None:
+    """Print the results of a query; raises NightshelfError for one that finds nothing, with the nearest that do."""
+    with warehouse.connect(home) as release:
+        engine, ranking = kept.load(release)
+        read = understand(text, engine.lexicon)
+        found = results(engine, ranking, [read.query], "").head(rows)
+        if not len(found):
+            near = release.execute(
+                "select distinct query from search_results order by levenshtein(query, ?), query limit 3", [read.query]
+            ).fetchall()
+            told = ", ".join(query for (query,) in near) or "none"
+            raise NightshelfError(f"Nothing is found for {read.query!r}. The nearest queries with results: {told}.")
+        said = release.execute(SAID, [found["item_id"].tolist()]).df().set_index("item_id")
+    table = Table(
+        "rank", "item", "title", "brand", "price", "score", "reason", title=f"Results of “{shown(read.meant)}”"
+    )
+    for row in found.itertuples(index=False):
+        item = said.loc[row.item_id]
+        price = "" if np.isnan(item["price"]) else f"{item['price']:.2f}"
+        told = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
+        table.add_row(*(Text(shown(one)) for one in told))
+    console.print(table)
+    for line in [*_reading(read), *(_telling(engine, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
+        console.print(Text(shown(line)), soft_wrap=True)
+
+
+def _reading(read: Understood) -> Iterator[str]:
+    """How the query was read, where that is not as it was typed."""
+    for change in read.corrections:
+        yield f"read as: {change.meant} for {change.typed}, {change.confidence:.0%} sure"
+    for synonym in read.synonyms:
+        yield f"searched too: {' '.join(synonym.other)} for {' '.join(synonym.words)}"
+    for wish in read.filters:
+        bounds = [f"from {wish.low / 100:.2f}"] * (wish.low is not None) + [f"up to {wish.high / 100:.2f}"] * (
+            wish.high is not None
+        )
+        yield f"price: {' '.join(bounds)}, as “{wish.words}” says"
+
+
+def _telling(engine: Engine, read: Understood, items: Iterator[str]) -> Iterator[str]:
+    """Per item: what each word and field adds, what the meaning owes to each word, what people did."""
+    clicks = engine.clicked([read])
+    for item, place in zip(items, engine.items.positions(items), strict=True):
+        yield f"{item}:"
+        words = engine.lexical.index.told(words_of(read), place)
+        yield "  words: " + (", ".join(f"{word} in {field} {score:+.2f}" for word, field, score in words) or "none")
+        moved = ", ".join(f"{word} {value:+.3f}" for word, value in owed(engine, read, place))
+        yield f"  meaning: {moved or 'no word'}"
+        yield f"  people: {clicks[0, place]:.1f} of {clicks.sum():.1f} weighted acts after this query"
+
+
+def owed(engine: Engine, read: Understood, place: int) -> list[tuple[str, float]]:
+    """What the cosine of query and item loses without each word of the query, largest first.
+
+    Taking a word away asks the encoder itself, whichever it is, and holds also where its gradient is flat.
+    """
+    words = read.meant.split()
+    less = [" ".join(words[:n] + words[n + 1 :]) for n in range(len(words))]
+    cosines = engine.reader.read([read.meant, *less]) @ engine.item_vectors[place]
+    return sorted(zip(words, (cosines[0] - cosines[1:]).tolist(), strict=True), key=lambda pair: -abs(pair[1]))

@@ -1,0 +1,93 @@
+"""The rankings that contend for the results: trees taught by clicks, and sums of scores or of reciprocal ranks."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from models import candidates
+from models.ranker import LambdaRank
+from pipelines.marts import values_at
+from pipelines.run import Run, write_json
+from pipelines.search.answers import FEATURES, SOURCES, Slate
+
+CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
+MEANING = (
+    0.2  # its share where nobody clicked: the encoder has learnt from the catalogue's words and knows less than they
+)
+REASONS = {"behaviour": "behaviour", "words": "lexical", "meaning": "semantic"}  # each with the source behind it
+LEAST_ROWS = 20  # candidates that a leaf must hold: a shop has fewer queries than users
+LARGEST_GRADE = 7
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What was known of queries at the end of a day, and (Q, I) the weight of what people then did after each."""
+
+    slate: Slate
+    wanted: sparse.csr_matrix
+
+    @property
+    def grades(self) -> np.ndarray:
+        """(R,) small integers that grow with the logarithm of the weight."""
+        weight = values_at(self.wanted, self.slate.found.rows, self.slate.found.items)
+        return np.minimum(np.ceil(np.log2(1.0 + weight)), LARGEST_GRADE)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order of results, by the contender of that name; what a query calls by its number is first."""
+
+    name: str = "mix"
+    trees: LambdaRank | None = None
+
+    def score(self, slate: Slate) -> np.ndarray:
+        """One score per row, (R,); larger is better within a query."""
+        if self.trees and len(slate.features):
+            score = self.trees.score(slate.features)
+        else:
+            score = reciprocal_ranks(slate) if self.name == "rrf" else mix(slate)
+        return np.where(slate.exact, score + np.ptp(score) + 1.0 if len(score) else score, score)
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / "ranking.json", self.name)
+        if self.trees:
+            self.trees.save(folder / "ranker.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ranking":
+        path = folder / "ranker.json"
+        name = json.loads((folder / "ranking.json").read_text())
+        return cls(name, LambdaRank.load(path) if path.exists() else None)
+
+
+def mix(slate: Slate) -> np.ndarray:
+    """(R,) a convex sum of words and meaning, each from 0 to 1 in its query (Bruch, Gai and Ingber, 2023, *An Analysis
+    of Fusion Functions for Hybrid Retrieval*), and the share of what people did after it."""
+    lexical, semantic, _ = slate.found.scaled.T
+    return (1 - MEANING) * lexical + MEANING * semantic + slate.found.scores[:, SOURCES.index("behaviour")]
+
+
+def reciprocal_ranks(slate: Slate) -> np.ndarray:
+    """(R,) what many sources rank high."""
+    return slate.found.reciprocal_ranks.sum(axis=1)
+
+
+def learn(told: Sequence[Lesson], run: Run) -> Ranking:
+    """Trees taught by what people clicked; raises NothingToLearn."""
+    rows = [np.empty((0, len(FEATURES)), dtype=np.float32), *(one.slate.features for one in told)]
+    grades = [np.empty(0), *(one.grades for one in told)]
+    counts = [np.empty(0, dtype=np.int64), *(np.diff(one.slate.found.offsets) for one in told)]
+    ranker = LambdaRank(FEATURES, least_rows=LEAST_ROWS, seed=run.settings.seed, threads=run.settings.machine.threads)
+    offsets = candidates.starts(np.concatenate(counts))
+    return Ranking("lambdarank", ranker.fit(np.concatenate(rows), offsets, np.concatenate(grades)))
+
+
+def reasons(slate: Slate) -> np.ndarray:
+    """(R,) `exact`: its number was typed; else what REASONS calls the source that ranks it best, first of equals."""
+    ranks = slate.found.source_ranks[:, [SOURCES.index(name) for name in REASONS.values()]]
+    places = np.where(ranks > 0, ranks, np.iinfo(np.int64).max)
+    return np.where(slate.exact, "exact", np.array(list(REASONS))[places.argmin(axis=1)])

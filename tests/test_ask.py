@@ -1,0 +1,100 @@
+"""Any query is answered from the release alone, and every answer can be explained."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from scipy import sparse
+
+from models import profile
+from models.item_text import TextTokenizer
+from models.profile import ItemProfileEncoder, ProfileConfig
+from models.understanding import Lexicon
+from models.vocabulary import Vocabulary
+from pipelines.errors import NightshelfError, NothingPublished
+from pipelines.search import kept
+from pipelines.search.answers import Engine, Reader, Shop
+from pipelines.search.ask import ask
+from pipelines.search.lexical import Lexical
+from pipelines.search.rankings import Ranking
+
+ITEMS = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug [1 | 2]"}
+
+
+def engine() -> Engine:
+    catalogue = pd.DataFrame({"item_id": list(ITEMS), "title": list(ITEMS.values())})
+    catalogue = catalogue.assign(brand="", category="", description="")
+    tokenizer = TextTokenizer.train(ITEMS.values(), 300)
+    encoder = ItemProfileEncoder(ProfileConfig(tokenizer.vocabulary_size, 8, 1, 2, 16, 16)).eval()
+    vectors = profile.encode(encoder, tokenizer.encode_items({"title": list(ITEMS.values())}, 16))
+    zeros = np.zeros(3, dtype=np.float32)
+    shop = Shop(zeros, zeros, np.array([0, 0, -1]), np.array([900.0, np.nan, 500.0]), np.array([True, True, True]))
+    lexicon = Lexicon.learn({name: list(catalogue[name]) for name in ("title", "description", "brand", "category")}, {})
+    clicks = sparse.csr_matrix([[0.0, 0.0, 7.0]])
+    return Engine(Vocabulary(ITEMS), lexicon, Lexical.of(catalogue, "english"), Reader(tokenizer, encoder), vectors,
+                  Vocabulary(["garden"]), clicks, shop, 10, 8 << 20)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of three items that answers queries."""
+    home = tmp_path_factory.mktemp("home")
+    kept.write(home / "search_parts.parquet", engine(), Ranking(), "night")
+    path = home / "warehouse" / "current.duckdb"
+    path.parent.mkdir()
+    with duckdb.connect(str(path)) as release:
+        release.execute(f"create table search_parts as from '{home / 'search_parts.parquet'}'")
+        release.execute("create table search_results as select 'blue mug' as query, 1 as rank, 'c3' as item_id")
+        release.execute("create table items (item_id varchar, title varchar, brand varchar, price_cents bigint)")
+        for item, title in ITEMS.items():
+            release.execute("insert into items values (?, ?, null, 500)", [item, title])
+    return home
+
+
+def told(home: Path, text: str, **wishes: bool) -> str:
+    console = Console(record=True, width=160)
+    ask(console, home, text, **wishes)
+    return console.export_text()
+
+
+def test_what_is_kept_answers_as_before(home: Path):
+    """The engine that is read from the release gives the same candidates with the same features."""
+    with duckdb.connect(str(home / "warehouse" / "current.duckdb")) as release:
+        again, ranking = kept.load(release)
+    before, after = engine(), again
+    assert ranking == Ranking()
+    assert after.answers(["blue garden"]).found.items.tolist() == before.answers(["blue garden"]).found.items.tolist()
+    assert after.clicks.toarray().tolist() == before.clicks.toarray().tolist()
+
+
+def test_a_query_that_nobody_typed_is_answered(home: Path):
+    """Items in order, each with its reason; what a title says is text, no markup."""
+    text = told(home, "Blue  MUG")
+    assert "blue mug [1 | 2]" in text
+    assert "words" in text
+
+
+def test_an_explanation_names_words_fields_and_people(home: Path):
+    """Which word stands in which field, what the meaning owes to each word, what people did after the query."""
+    text = told(home, "garden", explain=True)
+    assert "garden in title +" in text
+    assert "meaning: garden" in text
+    assert "7.0 of 7.0 weighted acts" in text
+
+
+def test_a_query_that_finds_nothing_offers_the_nearest(home: Path):
+    """Nothing to read in it, nothing found, and the error says what would be."""
+    with pytest.raises(NightshelfError, match="blue mug"):
+        told(home, "🙂")
+
+
+def test_an_older_release_says_so(tmp_path: Path):
+    """A release without what answers queries names the cure."""
+    (tmp_path / "warehouse").mkdir()
+    with duckdb.connect(str(tmp_path / "warehouse" / "current.duckdb")) as release:
+        release.execute("create table items (item_id varchar)")
+    with pytest.raises(NothingPublished, match="Run a night"):
+        told(tmp_path, "mug")
