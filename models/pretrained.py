@@ -82,11 +82,12 @@ class PretrainedEncoder(TextEncoder):
     """The mean of the model's last states, projected; it reads texts only, not which field a word came from."""
 
     config: PretrainedConfig
+    body: Any  # the model, while it learns within low-rank adapters
 
     def __init__(self, body: PreTrainedModel, config: PretrainedConfig):
         super().__init__()
         self.config, self.body = config, body
-        width, words = body.config.hidden_size, body.get_input_embeddings().weight.shape[1]
+        width, words = body.config.hidden_size, self.body.get_input_embeddings().weight.shape[1]
         self.project = nn.Linear(width, config.embedding_size, bias=False)
         self.guess = nn.Linear(width, words)  # from a state to the word that was hidden
 

@@ -81,6 +81,8 @@ class ItemProfileEncoder(TextEncoder):
         ValueError: hidden_size is not a multiple of heads.
     """
 
+    config: ProfileConfig
+
     def __init__(self, config: ProfileConfig):
         super().__init__()
         if config.hidden_size % config.heads:
