@@ -11,13 +11,13 @@ from models.als import ALSModel
 from models.neighbours import Neighbours
 from models.profile import HistoryAttention
 from models.profile_training import Histories
-from pipelines.fuse.searched import Searched
 from pipelines.marts import Marts, values_at
 from pipelines.reasons import BY_PART
 from pipelines.run import Run
+from pipelines.searched import Searched
 
 SPEAKERS = tuple(BY_PART)
-HABIT, SEARCH = SPEAKERS.index("habit"), SPEAKERS.index("search")
+HABIT = SPEAKERS.index("habit")
 LIKE_HABIT = ("als", "neighbours", "sequence")
 
 
@@ -28,10 +28,6 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     is_bought = values_at(marts.bought(run.day), users, items) > 0
     # The habit of who never bought the item is the user's rhythm: it moves the score and is no reason.
     parts[:, HABIT] = np.where(is_bought, parts[:, HABIT], -np.inf)
-    # Nor is what the user did not type.
-    asks, query = loudest(parts) == "search", np.full(len(items), None, dtype=object)
-    query[asks] = Searched(marts, run.day).best(users[asks], items[asks])
-    parts[asks & pd.isna(query), SEARCH] = -np.inf
     source = loudest(parts)
     # What other people's histories say of an item that the user bought is what the purchase itself says.
     source[is_bought & np.isin(source, LIKE_HABIT)] = "habit"
@@ -39,13 +35,18 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
     source[shelves["fallback"].notna().to_numpy()] = "popularity"
     reason = np.array([BY_PART[one] for one in source], dtype=object)
-    is_new = is_cold & (parts.max(axis=1) > 0) & (source != "search")
+    is_new = is_cold & (parts.max(axis=1) > 0)
     reason[is_new], source[is_new] = "new_for_you", "profile"
+    # What the user typed needs no model to be seen; of what filled the shelf and of what was bought more is known.
+    asked, query = np.flatnonzero(shelves["fallback"].isna() & ~is_bought), np.full(len(items), None, dtype=object)
+    query[asked] = Searched(marts, run.day).best(users[asked], items[asked])
+    is_asked = ~pd.isna(query)
+    reason[is_asked], source[is_asked] = "matches_your_search", "search"
     evidence = np.where(source == "habit", items, -1)
     for name, find in EVIDENCE.items():
         told = source == name
         evidence[told] = find(run, marts, shelves[told])
-    return shelves.assign(reason=reason, evidence=evidence, query=np.where(source == "search", query, None))
+    return shelves.assign(reason=reason, evidence=evidence, query=query)
 
 
 def loudest(parts: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ REASONS = {
     "goes_with": "What stands beside the user's items in other histories is; the evidence item adds most to it.",
     "people_like_you": "Collaborative filtering is; the evidence item supports it most (Hu et al. 2008, §5).",
     "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
-    "matches_your_search": "What this user typed lately is; the evidence query is what the item matches best.",
+    "matches_your_search": "This user typed the evidence query lately and the item matches it, whatever the parts say.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
     "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
@@ -16,5 +16,4 @@ BY_PART = {
     "sequence": "goes_with",
     "habit": "bought_again",
     "popularity": "popular_here",
-    "search": "matches_your_search",
 }

@@ -229,7 +229,9 @@ class Fuse(Section):
     habit_half_life_days: float = Field(
         120.0, gt=0, description="Days after which a past purchase counts half as habit."
     )
-    query_days: int = Field(30, ge=1, description="Days for which what a user typed speaks for the items that match.")
+    query_days: int = Field(
+        30, ge=1, description="Days for which what a user typed is a reason for the items that match."
+    )
     memory_mb: int = Field(512, ge=16, description="Ceiling of the score tile held in memory.")
 
 

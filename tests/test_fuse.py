@@ -163,13 +163,6 @@ def test_an_ablated_source_is_gone_with_its_proposals():
     assert [rows.tolist() for rows in np.split(less.slate.found.items, less.slate.found.offsets[1:-1])] == kept
 
 
-def test_a_part_tells_something_of_somebody_or_nothing():
-    """One source speaks, the others are unknown or silent."""
-    told = lesson(3).slate
-    told.features[:, features.GROUPS.index("search")] = 0.0
-    assert [part for part in PARTS if told.tells(part)] == ["habit"]
-
-
 def test_held_out_lists_are_what_was_judged():
     """Ten rows at most, without padding, by id, and the last day that they know."""
     run = SimpleNamespace(holdout_cut="2026-02-15", run_id="r")
@@ -210,11 +203,11 @@ def test_reciprocal_ranks_need_no_lesson(sources: Sources):
 
 
 def test_the_loudest_part_is_personal_unless_what_sells_outweighs_all_that_is():
-    """What was typed is; what speaks against the item takes nothing off."""
+    """What speaks against the item takes nothing off."""
     parts = np.zeros((3, len(evidence.SPEAKERS)))
-    parts[:, evidence.SEARCH], parts[:, evidence.HABIT] = 0.4, [0.3, 0.3, -0.3]
+    parts[:, evidence.SPEAKERS.index("als")], parts[:, evidence.HABIT] = 0.4, [0.3, 0.3, -0.3]
     parts[:, evidence.SPEAKERS.index("popularity")] = [0.6, 0.7, 0.3]
-    assert evidence.loudest(parts).tolist() == ["search", "popularity", "search"]
+    assert evidence.loudest(parts).tolist() == ["als", "popularity", "als"]
 
 
 def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():

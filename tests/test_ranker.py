@@ -45,16 +45,6 @@ def test_equal_arguments_give_equal_trees(tmp_path):
     assert LambdaRank.load(tmp_path / "one").score(features).tolist() == learnt.score(features).tolist()
 
 
-def test_a_feature_that_says_nothing_changes_nothing():
-    """Though each tree looks at a random half of them: a shop without queries is ranked as if there were none."""
-    features, labels = np.random.default_rng(2).random((1500, 6)).astype(np.float32), world()[1]
-    names, silent = [f"f{n}" for n in range(6)], np.zeros((1500, 2), dtype=np.float32)
-    plain = LambdaRank(names, trees=30, leaves=4, least_rows=20).fit(features, OFFSETS, labels)
-    wide = LambdaRank([*names, "g0", "g1"], trees=30, leaves=4, least_rows=20)
-    wide.fit(np.hstack([features, silent]), OFFSETS, labels)
-    assert wide.score(np.hstack([features, silent])).tolist() == plain.score(features).tolist()
-
-
 def test_a_rising_feature_never_lowers_a_score():
     """Though the lessons say the opposite: what is told to rise rises or says nothing."""
     features, labels = world()

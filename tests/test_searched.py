@@ -9,8 +9,8 @@ import duckdb
 import numpy as np
 import pytest
 
-from pipelines.fuse.searched import Searched
 from pipelines.marts import Marts
+from pipelines.searched import Searched
 from pipelines.settings import Settings
 
 CUT = dt.date(2026, 2, 20)
@@ -23,7 +23,7 @@ TYPED = [  # user, query, day
     ("bert", "garden lanterns", "2026-02-10"),
     ("carl", "??", "2026-02-20"),
 ]
-CLICKS = [("garden lanterns", "i2", "2026-02-10", 6.0)]
+CLICKS = [("garden lanterns", "i2", "2026-02-10", 60.0)]
 LATER = ("anna", "pan", "2026-02-21"), ("garden lanterns", "i3", "2026-02-21", 6.0)
 
 
@@ -51,43 +51,34 @@ def told(tmp_path: Path) -> Searched:
     return searched(tmp_path, TYPED, CLICKS)
 
 
-def every(of: Searched) -> np.ndarray:
-    """(3 users, 3 items, 2)."""
-    return of.at(np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)).reshape(3, 3, 2)
+def every(of: Searched) -> list[list[str | None]]:
+    """By user, of each item."""
+    return of.best(np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)).reshape(3, 3).tolist()
 
 
-def test_words_count_by_their_share_of_the_query(told: Searched):
-    """Of “garden lanterns” the lantern has both words, the chairs one, the pan none; long ago is over."""
-    assert every(told)[0, :, 1] == pytest.approx([1.0, 0.5, 0.0])
+def test_an_item_that_has_every_word_is_asked_for(told: Searched):
+    """The lantern has both words; the chairs one, and others took to them; the pan's query is old, “??” has no word."""
+    asked = ["garden lanterns", "garden lanterns", None]
+    assert every(told) == [asked, asked, [None] * 3]
 
 
-def test_what_was_typed_fades_evenly(told: Searched):
-    """Bert typed the same ten of thirty days ago."""
-    assert every(told)[1] == pytest.approx(every(told)[0] * (1 - 10 / 30))
+def test_half_the_words_are_too_few(tmp_path: Path):
+    """Where nobody took to the chairs they only share a word."""
+    assert every(searched(tmp_path, TYPED, []))[0] == ["garden lanterns", None, None]
 
 
-def test_what_others_took_to_after_the_same_query_counts(told: Searched):
-    """All that followed was about the chairs; as few acts as these are half believed."""
-    lantern, chairs, pan = every(told)[0, :, 0]
-    assert (lantern, pan) == (0.0, 0.0)
-    assert 0.4 < chairs < 0.6
-
-
-def test_the_query_that_says_most_is_the_evidence(told: Searched):
-    """Of an item that no query of the user matches there is none, nor of who typed no word."""
-    users, items = np.array([0, 0, 2, 1]), np.array([0, 2, 0, 1])
-    assert told.best(users, items).tolist() == ["garden lanterns", None, None, "garden lanterns"]
+def test_the_latest_of_two_queries_is_shown(tmp_path: Path):
+    """Both ask for the lantern, and what was typed fades."""
+    both = [*TYPED, ("anna", "blue", "2026-02-10")]
+    assert every(searched(tmp_path, both, []))[0][0] == "garden lanterns"
 
 
 def test_what_comes_after_the_cut_changes_nothing(told: Searched, tmp_path: Path):
     """Another query and another purchase after it are planted on the next day."""
     query, click = LATER
-    later = searched(tmp_path, [*TYPED, query], [*CLICKS, click])
-    assert np.array_equal(every(later), every(told))
+    assert every(searched(tmp_path, [*TYPED, query], [*CLICKS, click])) == every(told)
 
 
 def test_a_shop_without_queries(tmp_path: Path):
-    """Nobody typed anything: no number, no evidence."""
-    nothing = searched(tmp_path, [], [])
-    assert not nothing.at(np.zeros(3, dtype=int), np.arange(3)).any()
-    assert nothing.best(np.zeros(3, dtype=int), np.arange(3)).tolist() == [None] * 3
+    """Nobody typed anything: no evidence."""
+    assert every(searched(tmp_path, [], [])) == [[None] * 3] * 3

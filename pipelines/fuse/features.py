@@ -4,8 +4,6 @@ import numpy as np
 
 from models.candidates import Candidates
 from pipelines.fuse.knowledge import ITEM_COLUMNS, PAIR_COLUMNS, USER_COLUMNS, Knowledge
-from pipelines.fuse.searched import COLUMNS as SEARCHED_COLUMNS
-from pipelines.fuse.searched import Searched
 from pipelines.fuse.sources import SOURCES, Factors, Sources
 from pipelines.marts import Marts
 from pipelines.run import Run
@@ -20,7 +18,6 @@ GROUP_OF = {
     **{f"item_{name}": "taste" if name in TASTE_OF_ITEMS else "popularity" for name in ITEM_COLUMNS},
     **{"pair_share": "habit", "country_share": "popularity", "country_lift": "popularity"},
     **dict.fromkeys(FIT, "taste"),
-    **{f"searched_{name}": "search" for name in SEARCHED_COLUMNS},
 }
 NAMES = tuple(GROUP_OF)
 GROUPS = tuple(GROUP_OF.values())  # the part of the score that each feature belongs to
@@ -32,7 +29,7 @@ class Moment:
 
     def __init__(self, run: Run, marts: Marts, part: str):
         self.sources = Sources.load(run, marts, part)
-        self.known, self.searched = Knowledge(marts, run.cuts[part]), Searched(marts, run.cuts[part])
+        self.known = Knowledge(marts, run.cuts[part])
         prices, ages = (self._item(name) for name in ("log_price", "age"))
         usual = np.nan_to_num(prices, nan=float(np.nanmean(prices)) if np.isfinite(prices).any() else 0.0)
         looks = np.stack([usual, ages, np.log1p(self._item("buyers_28"))], axis=1)  # (I, 3)
@@ -63,5 +60,4 @@ class Moment:
         kinds = [known.kind_share(place, users, items) for place in range(len(known.kinds))]
         columns = [found.scores, found.scaled, ranks, pairs, of_user, known.items[items]]
         columns += [np.stack([share, in_country, lift], axis=1), fits, np.stack(kinds, axis=1)]
-        columns.append(self.searched.at(users, items))
         return np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe")

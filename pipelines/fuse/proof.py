@@ -164,14 +164,13 @@ def figures(
 def ablation(run: Run, learns: Mapping[str, Learn], told: Sequence[Lesson], chosen: Mapping[str, str]) -> list[dict]:
     """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source.
 
-    Every ranking, the whole one too, is taught and judged on the same sample of users. A shop without queries has
-    nothing to lose by them.
+    Every ranking, the whole one too, is taught and judged on the same sample of users.
     """
     *earlier, last = (lesson.of(_every(lesson, ABLATED_USERS)) for lesson in told)
     proposals, records = run.settings.fuse.candidates, []
     names = sorted(set(chosen.values()))
     whole = {name: foretold(learns[name], earlier, last) for name in names}
-    for part in filter(last.slate.tells, PARTS):
+    for part in PARTS:
         less, blind = [one.without(part, proposals) for one in earlier], last.without(part, proposals)
         without = {name: foretold(learns[name], less, blind) for name in names}
         for placement, name in chosen.items():

@@ -16,7 +16,7 @@ from pipelines.fuse.slate import Lesson, Slate
 from pipelines.fuse.sources import SOURCES
 from pipelines.run import Run
 
-PARTS = (*SOURCES, "taste", "search")  # what a score is the sum of; how kind and price fit, and what was typed
+PARTS = (*SOURCES, "taste")  # what a score is the sum of; taste is the fit of price, category and age of the item
 LEARNED = ("for_you", "discover")  # buy_again is for_you without the rest
 CONTENDERS = ("lambdarank", "blend", "rrf")  # best first; each must hold against those after it
 
@@ -43,7 +43,7 @@ class ReciprocalRanks:
         return slate.found.reciprocal_ranks.sum(axis=1)
 
     def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
-        return _with_others(slate.found.reciprocal_ranks[rows])
+        return _with_taste(slate.found.reciprocal_ranks[rows])
 
     def save(self, path: Path) -> None:
         """There is nothing to keep."""
@@ -59,7 +59,7 @@ class Linear:
         return self.blend.score(slate.found.scaled)
 
     def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
-        return _with_others(self.blend.contributions(slate.found.scaled)[rows])
+        return _with_taste(self.blend.contributions(slate.found.scaled)[rows])
 
     def save(self, path: Path) -> None:
         self.blend.save(path)
@@ -128,6 +128,6 @@ def _pooled(
     return rows, candidates.starts(np.concatenate([np.empty(0, dtype=np.int64), *counts])), labels
 
 
-def _with_others(parts: np.ndarray) -> np.ndarray:
-    """(N, S) of the sources become (N, P): the plain rankings know neither taste nor search."""
+def _with_taste(parts: np.ndarray) -> np.ndarray:
+    """(N, S) of the sources become (N, P): the plain rankings know nothing of taste."""
     return np.pad(parts, ((0, 0), (0, len(PARTS) - len(SOURCES))))

@@ -36,10 +36,6 @@ class Slate:
             return np.ones(len(self.is_bought), dtype=bool)
         return self.is_bought if placement == "buy_again" else ~self.is_bought
 
-    def tells(self, group: str) -> bool:
-        """Whether any feature of the group says something of any row."""
-        return bool(np.nan_to_num(self.features[:, [one == group for one in features.GROUPS]]).any())
-
     def without(self, group: str, proposals: int) -> "tuple[Slate, np.ndarray]":
         """The slate as it were without one group of features, and of a source its proposals too; and the rows (R,)."""
         columns = np.array([one == group for one in features.GROUPS])

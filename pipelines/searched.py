@@ -1,4 +1,4 @@
-"""Searched: how well an item matches what a user typed lately, by its words and by what people took to after it."""
+"""Searched: which query that a user typed lately asks for an item, by its words and by what people took to after it."""
 
 import datetime as dt
 import re
@@ -11,9 +11,10 @@ from scipy import sparse
 
 from pipelines.marts import Marts, values_at
 
-COLUMNS = ("chosen", "words")
+ENOUGH = 1 - 1e-9  # shares of the query's words and of what others took to after it: all the words, or both together
 SMOOTHING = 5.0  # acts after a query at which half of what they say is believed
 FIELDS = ("title", "brand", "category")
+ROWS_PER_SLICE = 1 << 18
 WORD = re.compile(r"\w+")
 
 
@@ -26,28 +27,20 @@ class Searched:
         texts = (" ".join(filter(None, row)) for row in marts.catalogue[list(FIELDS)].itertuples(index=False))
         self.asked, self.named = _words(self.queries.ids, texts if len(self.queries) else [])
 
-    def at(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(R, 2) what the user's queries say of the item: acts that went to it after them, and words that it has."""
-        told = np.zeros((len(users), len(COLUMNS)), dtype=np.float32)
-        rows = np.flatnonzero(np.diff(self.typed.indptr)[users])
-        if len(rows):
-            own, place = np.unique(users[rows], return_inverse=True)
-            typed = self.typed[own]
-            told[rows, 0] = values_at((typed @ self.chosen).tocsr(), place, items[rows])
-            told[rows, 1] = (typed @ self.asked)[place].multiply(self.named[items[rows]]).sum(axis=1).A1
-        return told
-
     def best(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(R,) the query of the user that says most for the item, None where none does."""
-        counts = np.diff(self.typed.indptr)[users]
-        row = np.repeat(np.arange(len(users)), counts)
-        mine = self.typed[users]
-        query, item = mine.indices, items[row]
-        words = self.asked[query].multiply(self.named[item]).sum(axis=1).A1 if len(row) else np.empty(0)
-        said = pd.Series(mine.data * (values_at(self.chosen, query, item) + words))
-        best = said[said > 0].groupby(row[said > 0]).idxmax()
+        """(R,) the query of each user that asks most for the item, None where none does."""
+        slices = [slice(start, start + ROWS_PER_SLICE) for start in range(0, len(users), ROWS_PER_SLICE)]
+        return np.concatenate([np.empty(0, dtype=object), *(self._best(users[one], items[one]) for one in slices)])
+
+    def _best(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         found = np.full(len(users), None, dtype=object)
-        found[best.index] = self.queries.ids[query[best]]
+        row = np.repeat(np.arange(len(users)), np.diff(self.typed.indptr)[users])
+        mine, item = self.typed[users], items[row]
+        if len(row):
+            words = self.asked[mine.indices].multiply(self.named[item]).sum(axis=1).A1
+            match = pd.Series(words + values_at(self.chosen, mine.indices, item))
+            best = (match * mine.data)[match >= ENOUGH].groupby(row[match >= ENOUGH]).idxmax()
+            found[best.index] = self.queries.ids[mine.indices[best]]
         return found
 
 
