@@ -41,6 +41,7 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
         ratio = _against_popularity(figures, placement)
         made.append(_at_least(f"{placement}_against_popularity", ratio, gates.min_against_popularity))
         made.append(_against_current(figures, before.get("metrics"), placement))
+    made.append(_against_current(figures, before.get("metrics"), "search"))
     return made
 
 
