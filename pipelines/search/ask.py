@@ -53,10 +53,9 @@ def _reading(read: Understood) -> Iterator[str]:
     for synonym in read.synonyms:
         yield f"searched too: {' '.join(synonym.other)} for {' '.join(synonym.words)}"
     for wish in read.filters:
-        bounds = [f"from {wish.low / 100:.2f}"] * (wish.low is not None) + [f"up to {wish.high / 100:.2f}"] * (
-            wish.high is not None
-        )
-        yield f"price: {' '.join(bounds)}, as “{wish.words}” says"
+        bounds = (("from", wish.low), ("up to", wish.high))
+        told = " ".join(f"{word} {cents / 100:.2f}" for word, cents in bounds if cents is not None)
+        yield f"price: {told}, as “{wish.words}” says"
 
 
 def _telling(engine: Engine, read: Understood, items: Iterator[str]) -> Iterator[str]:
