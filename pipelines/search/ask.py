@@ -37,10 +37,10 @@ def ask(console: Console, home: Path, text: str, rows: int = 20, explain: bool =
         "rank", "item", "title", "brand", "price", "score", "reason", title=f"Results of “{shown(read.meant)}”"
     )
     for row in found.itertuples(index=False):
-        item = said.loc[row.item_id]
+        item = said.loc[str(row.item_id)]
         price = "" if np.isnan(item["price"]) else f"{item['price']:.2f}"
-        told = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
-        table.add_row(*(Text(shown(one)) for one in told))
+        cells = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
+        table.add_row(*(Text(shown(str(one))) for one in cells))
     console.print(table)
     for line in [*_reading(read), *(_telling(engine, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
         console.print(Text(shown(line)), soft_wrap=True)
