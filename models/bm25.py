@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ class Bm25:
     @cached_property
     def weights(self) -> sparse.csr_matrix:
         """(T, I) float32 what a word of the query adds to the score of an item."""
-        said = sum(self.fields.values(), sparse.csr_matrix((len(self.words), self.count_items))).tocsr()
+        said = sparse.csr_matrix(sum(self.fields.values(), sparse.csr_matrix(self._shape)))
         said.data = said.data / (K1 + said.data)
         return sparse.csr_matrix(sparse.diags(self.rarity) @ said, dtype=np.float32)
 
@@ -51,9 +51,13 @@ class Bm25:
     def count_items(self) -> int:
         return next(iter(self.fields.values())).shape[1]
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.words), self.count_items
+
     def present(self, *names: str) -> sparse.csr_matrix:
         """(T, I) 1 where a word stands in one of the fields."""
-        found = sum(self.fields[name] for name in names).tocsr()
+        found = sparse.csr_matrix(sum((self.fields[name] for name in names), sparse.csr_matrix(self._shape)))
         return sparse.csr_matrix((np.ones(found.nnz, np.float32), found.indices, found.indptr), shape=found.shape)
 
     def asked(self, queries: Sequence[Mapping[str, float]]) -> sparse.csr_matrix:
@@ -80,7 +84,7 @@ class Bm25:
         arrays = {"words": self.words.ids.astype(str), "fields": np.array(list(self.fields))}
         for name, field in self.fields.items():
             arrays |= {f"{name}/{part}": getattr(field, part) for part in ("data", "indices", "indptr")}
-        np.savez(path, count_items=self.count_items, **arrays)
+        np.savez(path, count_items=self.count_items, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Bm25:
@@ -94,11 +98,11 @@ class Bm25:
         return cls(words, {str(name): sparse.csr_matrix(tuple(three), shape=shape) for name, three in parts.items()})
 
 
-def _frequencies(words: Vocabulary, texts: Sequence[Iterable[str]]) -> sparse.csr_matrix:
+def _frequencies(words: Vocabulary, texts: Sequence[Sequence[str]]) -> sparse.csr_matrix:
     """(T, I) float32 counts of each word, over a length that is 1 in a text of mean length."""
-    lengths = np.array([len(text) for text in texts], dtype=float)  # type: ignore[arg-type]
+    lengths = np.array([len(text) for text in texts], dtype=np.float64)
     places = words.positions(word for text in texts for word in text)
     owners = np.repeat(np.arange(len(texts)), lengths.astype(int))
     counts = sparse.csr_matrix((np.ones(len(places)), (places, owners)), shape=(len(words), len(texts)))
-    relative = lengths / (lengths.mean() or 1.0) if len(texts) else lengths
+    relative = lengths / max(float(lengths.sum()) / max(len(texts), 1), 1e-9)
     return sparse.csr_matrix(counts @ sparse.diags(1.0 / (1.0 - B + B * relative)), dtype=np.float32)

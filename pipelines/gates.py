@@ -23,6 +23,7 @@ LISTS = {
     ),
     "held_out_lists": "select placement, user_id, rank, item_id, trained_on as seen from held_out_lists",
 }
+SEARCH = "search/fused/ndcg_at_10"
 COUNT_POPULAR = 20  # the shop's most popular items, whose share of the shelves is watched
 SAMPLED_USERS = 2000  # shelves whose likeness is measured; every n-th user
 
@@ -52,6 +53,7 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
         ratio = _against_popularity(figures, placement)
         made.append(_at_least(f"{placement}_against_popularity", ratio, gates.min_against_popularity))
         made.append(_against_current(run, marts, before, placement))
+    made.append(_search_against_current(figures, _search_of_current(run)))
     return made
 
 
@@ -171,6 +173,24 @@ def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placeme
         f" {then[both].mean():.4f} of lists that know the days up to {unaware[0]['seen'].max():%Y-%m-%d}"
     )
     return check("night", name, high >= 0, told, expected)
+
+
+def _search_of_current(run: Run) -> float | None:
+    """Low end of the current release's NDCG@10 of search, on held-out days of its own."""
+    if warehouse.current(run.home, run.settings) is None:
+        return None
+    with warehouse.connect(run.home, run.settings) as release:
+        told = release.execute("select low from metrics where metric = ?", [SEARCH]).fetchone()
+    return told and told[0]
+
+
+def _search_against_current(figures: pd.DataFrame, low: float | None) -> dict[str, Any]:
+    """Tonight's interval of search is not all below the current release's; their held-out days differ."""
+    if SEARCH not in figures.index or low is None:
+        return check("night", "search_against_current", True, "nothing to measure", "no worse beyond chance")
+    now, expected = figures.loc[SEARCH], f"reaching {low:g}, the low end of the current release"
+    told = f"{now['value']:g} ({now['low']:g} to {now['high']:g})"
+    return check("night", "search_against_current", bool(now["high"] >= low), told, expected)
 
 
 def _wanted(run: Run, marts: Marts, placement: str) -> sparse.csr_matrix:

@@ -50,10 +50,13 @@ def deliver(home: Path, table: str, day: str, rows: Iterable[object], name: str 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_spark() -> Iterator[None]:
-    """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest."""
+def _one_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest. It spills
+    into a folder of its own, which no later night clears."""
     stop, spark._stop = spark._stop, lambda session: None
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_LOCAL_DIRS", str(tmp_path_factory.mktemp("spark")))
+        yield
     spark._stop = stop
     if session := SparkSession.getActiveSession():
         stop(session)

@@ -72,8 +72,10 @@ def test_what_is_kept_answers_as_before(home: Path):
 
 def test_a_query_that_nobody_typed_is_answered(home: Path):
     """Items in order, each with its reason; what a title says is text, no markup."""
-    text = told(home, "Blue  MUG")
+    text = told(home, "Blue  MUG under 8")
     assert "blue mug [1 | 2]" in text
+    assert "price: up to 8.00" in text
+    assert "lantern" not in text
     assert "words" in text
 
 

@@ -107,6 +107,14 @@ def test_discover_is_judged_on_what_was_new_to_the_user(tmp_path: Path):
     assert "0.5000, beside 0.5000" in contest(tmp_path, ours, [theirs], "discover")["observed"]
 
 
+@pytest.mark.parametrize(("high", "is_ok"), [(0.21, True), (0.19, False)])
+def test_search_may_not_be_worse_than_in_the_current_release_beyond_chance(high: float, is_ok: bool):
+    """The interval reaches the other's low end, or does not; without a release before, there is nothing to measure."""
+    now = pd.DataFrame({"value": 0.18, "low": 0.15, "high": high}, index=["search/fused/ndcg_at_10"])
+    assert gates._search_against_current(now, 0.20)["is_ok"] is is_ok
+    assert gates._search_against_current(now, None)["observed"] == "nothing to measure"
+
+
 def test_bounds_hold_where_they_are_met():
     """At least and at most; what cannot be measured stops nothing."""
     assert [gates._at_least("x", value, 0.5)["is_ok"] for value in (0.5, 0.4, None)] == [True, False, True]

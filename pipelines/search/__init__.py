@@ -1,5 +1,6 @@
 """Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def run(run: Run, folder: Path) -> None:
     write_json(folder / "metrics.json", records)
 
 
-def results(engine: Engine, ranking: Ranking, queries: list[str], run_id: str) -> pd.DataFrame:
+def results(engine: Engine, ranking: Ranking, queries: Sequence[str], run_id: str) -> pd.DataFrame:
     """Rows of search_results for some queries, by query and rank."""
     slate = engine.answers(queries)
     found, score = slate.found, ranking.score(slate)

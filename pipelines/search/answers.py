@@ -130,7 +130,7 @@ class Engine:
         self.queries.save(folder / "queries.json")
         sparse.save_npz(folder / "clicks.npz", self.clicks)
         sizes = {"count": self.count, "memory_bytes": self.memory_bytes}
-        np.savez(folder / "engine.npz", item_vectors=self.item_vectors, **vars(self.shop), **sizes)
+        np.savez(folder / "engine.npz", item_vectors=self.item_vectors, **vars(self.shop), **sizes)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, folder: Path) -> "Engine":
@@ -172,7 +172,7 @@ class Engine:
         asked = sparse.csr_matrix((len(read), len(self.queries)))
         for places, is_other in ((typed, True), (meant, meant != typed)):
             known = (places >= 0) & is_other
-            asked += sparse.csr_matrix((np.ones(known.sum()), (rows[known], places[known])), shape=asked.shape)
+            asked = asked + sparse.csr_matrix((np.ones(known.sum()), (rows[known], places[known])), shape=asked.shape)
         return sparse.csr_matrix(asked @ self.clicks)
 
     def _affordable(self, read: Sequence[Understood], union: sparse.csr_matrix) -> sparse.csr_matrix:

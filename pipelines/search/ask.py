@@ -37,10 +37,10 @@ def ask(console: Console, home: Path, text: str, rows: int = 20, explain: bool =
         "rank", "item", "title", "brand", "price", "score", "reason", title=f"Results of “{shown(read.meant)}”"
     )
     for row in found.itertuples(index=False):
-        item = said.loc[row.item_id]
+        item = said.loc[str(row.item_id)]
         price = "" if np.isnan(item["price"]) else f"{item['price']:.2f}"
-        told = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
-        table.add_row(*(Text(shown(one)) for one in told))
+        cells = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
+        table.add_row(*(Text(shown(str(one))) for one in cells))
     console.print(table)
     for line in [*_reading(read), *(_telling(engine, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
         console.print(Text(shown(line)), soft_wrap=True)
@@ -53,10 +53,9 @@ def _reading(read: Understood) -> Iterator[str]:
     for synonym in read.synonyms:
         yield f"searched too: {' '.join(synonym.other)} for {' '.join(synonym.words)}"
     for wish in read.filters:
-        bounds = [f"from {wish.low / 100:.2f}"] * (wish.low is not None) + [f"up to {wish.high / 100:.2f}"] * (
-            wish.high is not None
-        )
-        yield f"price: {' '.join(bounds)}, as “{wish.words}” says"
+        bounds = (("from", wish.low), ("up to", wish.high))
+        told = " ".join(f"{word} {cents / 100:.2f}" for word, cents in bounds if cents is not None)
+        yield f"price: {told}, as “{wish.words}” says"
 
 
 def _telling(engine: Engine, read: Understood, items: Iterator[str]) -> Iterator[str]:

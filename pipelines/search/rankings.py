@@ -18,6 +18,7 @@ CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against 
 MEANING = (
     0.2  # its share where nobody clicked: the encoder has learnt from the catalogue's words and knows less than they
 )
+BEHAVIOUR = 2.0  # of a share: half of what people did after a query outweighs all that texts say
 REASONS = {"behaviour": "behaviour", "words": "lexical", "meaning": "semantic"}  # each with the source behind it
 LEAST_ROWS = 20  # candidates that a leaf must hold: a shop has fewer queries than users
 LARGEST_GRADE = 7
@@ -50,7 +51,7 @@ class Ranking:
             score = self.trees.score(slate.features)
         else:
             score = reciprocal_ranks(slate) if self.name == "rrf" else mix(slate)
-        return np.where(slate.exact, score + np.ptp(score) + 1.0 if len(score) else score, score)
+        return first(score, slate.exact)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "ranking.json", self.name)
@@ -64,11 +65,17 @@ class Ranking:
         return cls(name, LambdaRank.load(path) if path.exists() else None)
 
 
+def first(score: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Scores (R,) with those of `exact` (R,) bool above all others, in the same order among themselves."""
+    return np.where(exact, score + np.ptp(score) + 1.0, score) if len(score) else score
+
+
 def mix(slate: Slate) -> np.ndarray:
     """(R,) a convex sum of words and meaning, each from 0 to 1 in its query (Bruch, Gai and Ingber, 2023, *An Analysis
     of Fusion Functions for Hybrid Retrieval*), and the share of what people did after it."""
     lexical, semantic, _ = slate.found.scaled.T
-    return (1 - MEANING) * lexical + MEANING * semantic + slate.found.scores[:, SOURCES.index("behaviour")]
+    behaviour = slate.found.scores[:, SOURCES.index("behaviour")]
+    return (1 - MEANING) * lexical + MEANING * semantic + BEHAVIOUR * behaviour
 
 
 def reciprocal_ranks(slate: Slate) -> np.ndarray:
