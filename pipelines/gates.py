@@ -181,7 +181,7 @@ def _search_of_current(run: Run) -> float | None:
         return None
     with warehouse.connect(run.home, run.settings) as release:
         told = release.execute("select low from metrics where metric = ?", [SEARCH]).fetchone()
-    return told and told[0]
+    return told[0] if told else None
 
 
 def _search_against_current(figures: pd.DataFrame, low: float | None) -> dict[str, Any]:
