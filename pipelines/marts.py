@@ -16,6 +16,7 @@ PAIR_ROUNDS = 3  # how often a basket is shuffled to draw neighbours from it
 LARGEST_BASKET = 100  # larger ones are stock orders or bots and say little about what belongs together
 ALWAYS = ("holdout", "final")  # trainings that every night has
 NOTHING = 1e-12  # what rounding may leave of a weight that was undone in parts
+SMOOTHING = 5.0  # events after a query at which half of what they say is believed
 
 
 class Marts:
@@ -287,6 +288,12 @@ class Marts:
 def values_at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(R,) the cells (rows[r], columns[r]), 0 where nothing is stored."""
     return np.asarray(matrix[rows, columns], dtype=float).ravel() if len(rows) else np.empty(0)
+
+
+def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(Q, I) share of a query's events that went to an item, believed the more, the more events there were."""
+    total = np.asarray(clicks.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(1.0 / (total + SMOOTHING)) @ clicks)
 
 
 def _decay(dates: pd.Series, until: dt.date, half_life_days: float) -> np.ndarray:

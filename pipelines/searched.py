@@ -1,21 +1,18 @@
 """Searched: which query that a user typed lately asks for an item, by its words and by what people took to after it."""
 
 import datetime as dt
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import Stemmer
 from scipy import sparse
 
-from pipelines.marts import Marts, values_at
+from models.words import tokens
+from pipelines.marts import Marts, smoothed, values_at
 
 ENOUGH = 1 - 1e-9  # shares of the query's words and of what others took to after it: all the words, or both together
-SMOOTHING = 5.0  # acts after a query at which half of what they say is believed
 FIELDS = ("title", "brand", "category")
 ROWS_PER_SLICE = 1 << 18
-WORD = re.compile(r"\w+")
 
 
 class Searched:
@@ -23,9 +20,11 @@ class Searched:
 
     def __init__(self, marts: Marts, until: dt.date):
         self.queries, self.typed = marts.typed(until, marts.settings.fuse.query_days)  # (U, Q) weight of each query
-        self.chosen = _shares(marts.query_clicks(self.queries, until))  # (Q, I)
+        self.chosen = smoothed(marts.query_clicks(self.queries, until))  # (Q, I)
         texts = (" ".join(filter(None, row)) for row in marts.catalogue[list(FIELDS)].itertuples(index=False))
-        self.asked, self.named = _words(self.queries.ids, texts if len(self.queries) else [])
+        self.asked, self.named = _words(
+            self.queries.ids, texts if len(self.queries) else [], marts.settings.search.language
+        )
 
     def best(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(R,) the query of each user that asks most for the item, None where none does."""
@@ -44,18 +43,11 @@ class Searched:
         return found
 
 
-def _shares(clicks: sparse.csr_matrix) -> sparse.csr_matrix:
-    """(Q, I) share of what followed a query that went to an item, believed the more, the more followed."""
-    total = np.asarray(clicks.sum(axis=1)).ravel()
-    return (sparse.diags(1.0 / (total + SMOOTHING)) @ clicks).tocsr()
-
-
-def _words(queries: Iterable[str], texts: Iterable[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """(Q, W) each word's share of its query; (I, W) 1 where an item's text has the word. Words are stems of queries."""
-    stem = Stemmer.Stemmer("english").stemWords
-    asked = [sorted(set(stem(WORD.findall(query)))) for query in queries]
+def _words(queries: Iterable[str], texts: Iterable[str], language: str) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """(Q, W) each word's share of its query; (I, W) 1 where an item's text has the word. Words are those of queries."""
+    asked = [sorted(set(tokens(query, language))) for query in queries]
     position = {word: place for place, word in enumerate(sorted({word for words in asked for word in words}))}
-    known = [sorted(position.keys() & stem(WORD.findall(text.lower()))) for text in texts]
+    known = [sorted(position.keys() & tokens(text, language, keep_stop_words=True)) for text in texts]
     return _table(asked, position, is_share=True), _table(known, position, is_share=False)
 
 

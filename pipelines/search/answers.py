@@ -13,9 +13,9 @@ from models.candidates import Candidates
 from models.encoder import TextEncoder
 from models.item_text import TextTokenizer
 from models.understanding import Lexicon, Understood, understand
-from models.vocabulary import Vocabulary
+from models.vocabulary import Vocabulary, check_stamp
 from models.words import normalise
-from pipelines.marts import Marts, values_at
+from pipelines.marts import SMOOTHING, Marts, smoothed, values_at
 from pipelines.run import Run
 from pipelines.search import lexicons
 from pipelines.search.lexical import Lexical, best
@@ -25,7 +25,6 @@ FEATURES = ("lexical", "lexical_scaled", "title", "covered", "semantic", "semant
             "behaviour_scaled", "kind", "popularity", "age", "count_words", "count_acts")  # fmt: skip
 QUERIES_PER_BLOCK = 1024
 LEAST_COSINE = 0.3  # of query and item; below, neither has to do with the other
-SMOOTHING = 5.0  # events after a query at which half of what they say is believed
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ class Engine:
     def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
         """The engine of one of the night's trainings."""
         folder = run.of("train_profile", part)
+        check_stamp(folder, items=marts.items)
         spelled, clicks = pooled(queries, marts.query_clicks(queries, run.cuts[part]))
         return cls(
             marts.items,
@@ -249,12 +249,6 @@ def pooled(queries: Vocabulary, clicks: sparse.csr_matrix) -> tuple[Vocabulary, 
     spelled = Vocabulary(names)
     same = (np.ones(len(names)), (spelled.positions(names), np.arange(len(names))))
     return spelled, sparse.csr_matrix(sparse.csr_matrix(same, shape=(len(spelled), len(names))) @ clicks)
-
-
-def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:
-    """(Q, I) share of a query's events that went to an item, believed the more, the more events there were."""
-    total = np.asarray(clicks.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags(1.0 / (total + SMOOTHING)) @ clicks)
 
 
 def _indicator(found: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
