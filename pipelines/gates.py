@@ -67,7 +67,7 @@ def _current(run: Run) -> list[pd.DataFrame]:
     if warehouse.current(run.home, run.settings) is None:
         return []
     with warehouse.connect(run.home, run.settings) as release:
-        told = {name for (name,) in release.execute("show tables").fetchall()}
+        told = warehouse.names(release)
         return [release.execute(query).df() for name, query in LISTS.items() if name in told]
 
 

@@ -259,7 +259,7 @@ def _release(home: Path, asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
     if asked.placement not in placements:
         raise BadSetting(f"There is no placement {asked.placement!r}. Take one of: {', '.join(placements)}.")
     with warehouse.connect(home) as release:
-        there = {name for (name,) in release.execute("show tables").fetchall()}
+        there = warehouse.names(release)
         if missing := [name for name in READS if name not in there]:
             raise NothingPublished(
                 f"The current release has no {' and no '.join(missing)}: an earlier version made it. Publish a night "

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 import pandas as pd
 
+from pipelines import warehouse
 from pipelines.errors import NothingPublished
 from pipelines.search.answers import Engine
 from pipelines.search.rankings import Ranking
@@ -26,7 +27,7 @@ def write(path: Path, engine: Engine, ranking: Ranking, run_id: str) -> None:
 
 def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking]:
     """What answers queries, as the release holds it; raises NothingPublished for one that holds none."""
-    if not release.execute("select 1 from duckdb_tables() where table_name = 'search_parts'").fetchone():
+    if "search_parts" not in warehouse.names(release):
         raise NothingPublished("The current release cannot answer new queries: it is older than that. Run a night.")
     with TemporaryDirectory() as folder:
         found = release.execute("select name, content from search_parts order by name, part")

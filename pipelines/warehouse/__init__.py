@@ -1,7 +1,7 @@
 """The warehouse: what a run publishes, table by table, and where its releases live."""
 
 from pipelines.warehouse.manifest import judged, seal
-from pipelines.warehouse.releases import barred, connect, current, history, of, predecessor, publish, rollback
+from pipelines.warehouse.releases import barred, connect, current, history, names, of, predecessor, publish, rollback
 from pipelines.warehouse.tables import (
     broken,
     delivered_rows,
@@ -24,6 +24,7 @@ __all__ = [
     "frame",
     "history",
     "judged",
+    "names",
     "of",
     "predecessor",
     "publish",

@@ -60,6 +60,11 @@ def connect(home: Path, told: settings.Settings | None = None) -> duckdb.DuckDBP
     return house.connect()
 
 
+def names(release: duckdb.DuckDBPyConnection) -> set[str]:
+    """The tables of a release: one of an earlier version lacks some."""
+    return {name for (name,) in release.execute("show tables").fetchall()}
+
+
 def history(home: Path) -> list[Record]:
     """Everything that was published or gone back to, oldest first."""
     return of(home).history()
