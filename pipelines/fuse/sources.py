@@ -10,6 +10,7 @@ from models import candidates, cold, retrieval
 from models.als import ALSModel
 from models.candidates import Candidates
 from models.neighbours import Neighbours
+from models.vocabulary import check_stamp
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
@@ -113,6 +114,7 @@ class Sources:
         memory = settings.fuse.memory_mb << 20
         als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
+        check_stamp(profile, users=marts.users, items=marts.items)
         vectors = np.load(profile / "item_vectors.npy")
         sequence = [np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")]
         window = settings.fuse.popularity_days
