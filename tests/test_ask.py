@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from scipy import sparse
 
-from models import profile
+from models.encoder import encode
 from models.item_text import TextTokenizer
 from models.profile import ItemProfileEncoder, ProfileConfig
 from models.understanding import Lexicon
@@ -28,13 +28,13 @@ def engine() -> Engine:
     catalogue = pd.DataFrame({"item_id": list(ITEMS), "title": list(ITEMS.values())})
     catalogue = catalogue.assign(brand="", category="", description="")
     tokenizer = TextTokenizer.train(ITEMS.values(), 300)
-    encoder = ItemProfileEncoder(ProfileConfig(tokenizer.vocabulary_size, 8, 1, 2, 16, 16)).eval()
-    vectors = profile.encode(encoder, tokenizer.encode_items({"title": list(ITEMS.values())}, 16))
+    reader = ItemProfileEncoder(ProfileConfig(tokenizer.vocabulary_size, 8, 1, 2, 16, 16)).eval()
+    vectors = encode(reader, tokenizer.encode_items({"title": list(ITEMS.values())}, 16))
     zeros = np.zeros(3, dtype=np.float32)
     shop = Shop(zeros, zeros, np.array([0, 0, -1]), np.array([900.0, np.nan, 500.0]), np.array([True, True, True]))
     lexicon = Lexicon.learn({name: list(catalogue[name]) for name in ("title", "description", "brand", "category")}, {})
     clicks = sparse.csr_matrix([[0.0, 0.0, 7.0]])
-    return Engine(Vocabulary(ITEMS), lexicon, Lexical.of(catalogue, "english"), Reader(tokenizer, encoder), vectors,
+    return Engine(Vocabulary(ITEMS), lexicon, Lexical.of(catalogue, "english"), Reader(tokenizer, reader), vectors,
                   Vocabulary(["garden"]), clicks, shop, 10, 8 << 20)  # fmt: skip
 
 
