@@ -11,21 +11,21 @@ from models import als
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "worked_example.md").read_text()
 R = np.array([[1.0, 0, 1, 0], [0, 1, 1, 0], [1, 1, 0, 1]])
-ANN, HISTORY, UNMET = 0, np.array([0, 2]), np.array([1, 3])
+ASKED, HISTORY, UNMET = 0, np.array([0, 2]), np.array([1, 3])
 
 
 def computed() -> dict[str, np.ndarray]:
     """The page's tables by the text of their first cell, and its one number outside of them."""
     model = als.fit(sparse.csr_matrix(R), factors=2, regularization=1.0, alpha=4.0, epochs=200, seed=1)
-    Y, c = model.item_factors.astype(float), 1 + 4 * R[ANN]
+    Y, c = model.item_factors.astype(float), 1 + 4 * R[ASKED]
     left = Y.T @ np.diag(c) @ Y + np.eye(2)
-    shares = model.explain(HISTORY, R[ANN, HISTORY], UNMET)
+    shares = model.explain(HISTORY, R[ASKED, HISTORY], UNMET)
     return {
         "R": R,
-        "C": 1 + 4 * R,
+        "confidence": 1 + 4 * R,
         "V": Y,
         "YᵀY": Y.T @ Y,
-        "YᵀCY + λI": np.column_stack([left, Y.T @ (c * R[ANN])]),
+        "YᵀCY + λI": np.column_stack([left, Y.T @ (c * R[ASKED])]),
         "U": model.user_factors,
         "x·y": model.user_factors @ Y.T,
         "because of": np.column_stack([shares, shares.sum(axis=1)]),
@@ -61,8 +61,8 @@ def test_each_decimal_of_the_text_stands_in_a_table():
 
 
 def test_the_answer():
-    """The item that Ann does not have and would like best is item 2, and item 1 is the evidence."""
+    """The item that A does not have and would like best is item 2, and item 1 is the evidence."""
     tables_ = computed()
-    assert UNMET[tables_["x·y"][ANN, UNMET].argmax()] == 1
+    assert UNMET[tables_["x·y"][ASKED, UNMET].argmax()] == 1
     assert HISTORY[tables_["because of"][0, :2].argmax()] == 0
-    np.testing.assert_allclose(tables_["because of"][:, 2], tables_["x·y"][ANN, UNMET], atol=1e-6)
+    np.testing.assert_allclose(tables_["because of"][:, 2], tables_["x·y"][ASKED, UNMET], atol=1e-6)
