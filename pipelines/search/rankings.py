@@ -15,9 +15,7 @@ from pipelines.run import Run, write_json
 from pipelines.search.answers import FEATURES, SOURCES, Slate
 
 CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
-MEANING = (
-    0.2  # its share where nobody clicked: the encoder has learnt from the catalogue's words and knows less than they
-)
+MEANING = 0.2  # its share beside the words: an encoder that has read no more than they are knows less
 BEHAVIOUR = 2.0  # of a share: half of what people did after a query outweighs all that texts say
 REASONS = {"behaviour": "behaviour", "words": "lexical", "meaning": "semantic"}  # each with the source behind it
 LEAST_ROWS = 20  # candidates that a leaf must hold: a shop has fewer queries than users
