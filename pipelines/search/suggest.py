@@ -16,7 +16,8 @@ ROWS_PER_BLOCK = 1024
 
 def suggestions(typed: Typed, answered: set[str], count: int) -> pd.DataFrame:
     """Rows of query_suggestions: only rightly spelt queries that are `answered`, at most `count` of each kind."""
-    right = typed.searches[[_is_right(typed, query) and query in answered for query in typed.searches["query"]]]
+    is_right = [_is_right(typed, query) and query in answered for query in typed.searches["query"]]
+    right = typed.searches[np.array(is_right, dtype=bool)]  # an empty list would be one of columns
     parts = [corrections(typed, right), completions(right, count), related(typed, right, count)]
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True).reindex(columns=COLUMNS)
 
