@@ -23,7 +23,7 @@ ITEM = {
     "run_id": "r",
 }
 RESULT = {"query": "mug", "rank": 1, "item_id": "i1", "score": 1.0, "lexical_score": 1.0, "semantic_score": 0.5}
-RESULT |= {"behaviour_score": 0.0, "run_id": "r"}
+RESULT |= {"behaviour_score": 0.0, "popularity_score": 0.0, "reason": "words", "run_id": "r"}
 
 
 def checks(items: list[dict], results: list[dict], marts: object = MARTS) -> dict[str, bool]:
