@@ -252,7 +252,7 @@ def search(
 ) -> None:
     """Answer any query from the current release: what its words, its meaning and earlier visitors find."""
     if (home() / "runs" / text / "run.json").is_file():
-        whole_night.perform("search", text)
+        _perform("search", text)
         return
     from pipelines.search.ask import ask
 

@@ -15,8 +15,8 @@ GONE = ".gone"  # a folder that is being removed
 
 
 def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
-    """Remove runs beyond the newest `keep_runs` that the gate judged and as many that stopped before, and what runs
-    that died left elsewhere. The run behind the current release stays. Returns the names of the removed."""
+    """Remove runs beyond the newest `retention.runs` that the gate judged and as many that stopped before, and what
+    runs that died left elsewhere. The run behind the current release stays. Returns the names of the removed."""
     folders = [path for path in (home / "runs").glob("*/") if path.suffix != GONE]
     dead = {path.name: path for path in folders if not is_worked_on(home, path.name, now)}
     made_current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
@@ -32,8 +32,8 @@ def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
 
 
 def clear_releases(home: Path, told: Settings) -> list[str]:
-    """Remove releases beyond the newest `keep_releases` that were shown or could be, and what killed publications left.
-    The current one, the one before it, and one that a reader holds stay. Returns the names of the removed."""
+    """Remove releases beyond the newest `retention.releases` that were shown or could be, and what killed publications
+    left. The current one, the one before it, and one that a reader holds stay. Returns the names of the removed."""
     house = warehouse.of(home, told)
     with house.locked():
         book, kept, current = house.history(), house.kept(), house.current()
