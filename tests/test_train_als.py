@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,22 @@ def purchase(user: int, item: int, day: dt.date) -> dict[str, object]:
     }
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A night of 1 March is trained; on 2 March item i0 arrives, before all others in the alphabet."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the night of 1 March is trained."""
+    home = tmp_path_factory.mktemp("home")
     days = [FIRST - dt.timedelta(days=age) for age in (12, 9, 6, 2)]
-    lay(tmp_path, "items", "2026-02-01", [{"item_id": f"i{n}", "title": f"thing {n}"} for n in range(1, 6)])
+    lay(home, "items", "2026-02-01", [{"item_id": f"i{n}", "title": f"thing {n}"} for n in range(1, 6)])
     bought = [purchase(user, 1 + (user + k) % 5, day) for user in range(6) for k, day in enumerate(days)]
-    lay(tmp_path, "events", "2026-03-01", bought)
-    train_als.run(built(tmp_path, FIRST, **SMALL))
+    lay(home, "events", "2026-03-01", bought)
+    train_als.run(built(home, FIRST, **SMALL))
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """The night of 1 March is trained; on 2 March item i0 arrives, before all others in the alphabet."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     lay(tmp_path, "items", "2026-03-02", [{"item_id": "i0", "title": "thing 0"}])
     lay(tmp_path, "events", "2026-03-02", [purchase(9, 1, FIRST + dt.timedelta(days=1))])
     return tmp_path
