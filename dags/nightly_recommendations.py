@@ -32,6 +32,9 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
 - **search** — Mostly memory. Lower `search.max_queries`, then trigger the day anew.
 - **validate** — Tonight's tables are worse than the gates allow; the gate did its work. Read the run's report, decide,
   and only then change a `gates.*` setting and trigger the day anew.
+- **approve** — Where `gates.ask` is set and a gate of taste failed, it waits for a person: *Required Actions* shows
+  what the gate saw; approve with a reason, which is kept with the release history, or reject. When it has failed,
+  somebody rejected the night or nobody answered for twelve hours; `nightshelf publish RUN --why "…"` lets it out still.
 - **publish** — The release could not be written or the pointer not moved: a full disk, or rights on the warehouse
   folder. Clear `publish`. Or the night would bring back what readers were taken back from; the message says what lets
   it out. A release that is live but wrong goes back with the DAG `rollback_recommendations`.
@@ -44,6 +47,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -146,6 +150,33 @@ def open_() -> str:
         ).run_id
 
 
+class Approval(ApprovalOperator):
+    """Waits for a person's word where the gate leaves the night to one; where it does not, there is nothing to do."""
+
+    def execute(self, context):
+        from pipelines import warehouse
+        from pipelines.run import Run
+
+        if not context["params"]["publish"]:
+            return None
+        with no_retry_of_errors_with_a_cure():
+            doubts = warehouse.doubts(Run.load(opened_run()))
+        if not doubts:
+            return None
+        self.body = "\n".join(f"- {doubt}" for doubt in doubts)
+        return super().execute(context)
+
+    def execute_complete(self, context, event):
+        from pipelines.publish import let_out
+        from pipelines.run import Override, Run
+
+        answer = super().execute_complete(context, event)
+        who = (answer["responded_by_user"] or {}).get("name", "unknown")
+        with no_retry_of_errors_with_a_cure():
+            let_out(Run.load(opened_run()), Override(answer["params_input"]["why"], who))
+        return answer
+
+
 @task(outlets=[RELEASE])
 def publish() -> None:
     from pipelines import night
@@ -186,13 +217,22 @@ def report() -> None:
 )
 def nightly_recommendations():
     opened, published = open_(), publish()
+    approve = Approval(
+        task_id="approve",
+        subject="May tonight's release replace the current one?",
+        params={"why": Param("", type="string", maxLength=500, description="Why it may; kept with the history.")},
+        fail_on_reject=True,  # a night that readers do not get is not green
+        response_timeout=dt.timedelta(hours=12),
+        execution_timeout=None,
+        retries=0,
+    )
     clean, admit, build = map(stage, ("clean", "admit", "build"))
     train_als, train_neighbours, train_profile = map(stage, ("train_als", "train_neighbours", "train_profile"))
     fuse, shelve, search, validate = map(stage, ("fuse", "shelve", "search", "validate"))
 
     opened >> clean >> admit >> build >> [train_als, train_neighbours, train_profile] >> fuse >> shelve
     [build, train_profile] >> search
-    [shelve, search] >> validate >> published
+    [shelve, search] >> validate >> approve >> published
 
     # The report tells how the night ended, also when it ended badly, and hands the run back. As a teardown it has no
     # say in the DAG run's state; it waits for every branch, since one may still be at work when another has failed.

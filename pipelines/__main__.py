@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from rich.text import Text
 from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
+from pipelines.publish import let_out
 from pipelines.raw.files import shown
 from pipelines.run import Override, Run, home, release_lease, take_lease
 
@@ -118,11 +118,13 @@ for _stage in whole_night.STAGES:
 @app.command(rich_help_panel="Stages of a run")
 def publish(
     run_id: Annotated[str, typer.Argument(help="A run that the gate let through.")],
-    why: Annotated[str | None, typer.Option(help="Reason to publish what readers were taken back from.")] = None,
+    why: Annotated[
+        str | None, typer.Option(help="Reason to publish what a gate asks about, or readers were taken back from.")
+    ] = None,
 ) -> None:
     """Bring the release in and move the pointer to it."""
-    if why is not None:
-        replace(Run.load(run_id), publish_anyway=_leave(why)).save()
+    if leave := _leave(why):
+        let_out(Run.load(run_id), leave)
     _perform("publish", run_id)
 
 

@@ -46,6 +46,11 @@ def stopping(checks: pd.DataFrame) -> pd.DataFrame:
     return checks[~checks["is_ok"] & (checks["level"] == "stop") & checks["override"].isna()]
 
 
+def asking(checks: pd.DataFrame) -> pd.DataFrame:
+    """The failed checks that a person may let pass: those of level `ask`."""
+    return checks[~checks["is_ok"] & (checks["level"] == "ask")]
+
+
 def lines(failed: pd.DataFrame) -> str:
     """Failed checks for a person to read, one a line."""
     told = (f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples())

@@ -53,6 +53,7 @@ def _content(told: Run) -> dict[str, object]:
         "trained": _json(told, "train_als", "model.json") or {},
         "failed": failed,
         "count_stopping": sum(check["level"] == "stop" and check["override"] is None for check in failed),
+        "count_asking": sum(check["level"] == "ask" for check in failed),
         "count_checks": len(checks),
         "quality": {placement: _quality(figures, placement, name) for placement, name in chosen.items()},
         "slices": {placement: _slices(figures, placement) for placement in chosen},

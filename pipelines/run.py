@@ -70,7 +70,7 @@ class Run:
     code_version: str
     packages: Mapping[str, str]
     admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
-    publish_anyway: Override | None = None  # nor does this: it lets out what readers were taken back from
+    publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
 
     @property
     def folder(self) -> Path:

@@ -274,6 +274,9 @@ class Gates(Section):
     min_against_popularity: float = Field(
         1.0, ge=0, description="Least ratio of held-out NDCG@10, tonight to most popular."
     )
+    ask: bool = Field(
+        False, description="Whether a failed gate of taste (coverage, sameness, quality) waits for a person's word."
+    )
 
 
 class Warehouse(Section):

@@ -1,5 +1,6 @@
 """Validate: decide whether tonight may replace last night, by every table's contract and by gates about the night."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pandas as pd
 from pipelines import admit, contracts, gates, warehouse
 from pipelines.contracts import Column, Table
 from pipelines.errors import GateFailed
-from pipelines.expectations import check, held, lines, stopping
+from pipelines.expectations import asking, check, held, lines, stopping
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 
+LOG = logging.getLogger("nightshelf")
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
            "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals", "queries",
            "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
@@ -28,7 +30,7 @@ LARGE = (
 
 
 def run(run: Run) -> None:
-    """Judge the night; raise GateFailed, which stops the publication, when a check does not hold."""
+    """Judge the night; raise GateFailed, which stops the publication, when a check does not hold that must."""
     admit.refuse(run)
     judge(run)
     checks = pd.read_parquet(run.of("validate", "quality_checks.parquet"))
@@ -40,6 +42,8 @@ def run(run: Run) -> None:
             f"{lines(failed)}\nLook at {run.folder / 'report'}. "
             "If the night is right and the gate is not, change the [gates] setting."
         )
+    if len(doubts := asking(checks)):
+        LOG.warning("%s waits for a person's word:\n%s", run.run_id, lines(doubts))
 
 
 @stage

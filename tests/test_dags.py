@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from pipelines import night, warehouse
+from pipelines import night, publish, warehouse
 from pipelines import open as opening
 from pipelines.errors import BadInput, GateFailed
 from pipelines.run import Override, Run
@@ -88,8 +90,8 @@ def test_dag_file_imports_lightly(file, tmp_path):
 
 
 def test_tasks_are_the_stages_of_the_night(nightly):
-    """One stage, one task, one name; and `open` before them."""
-    assert set(nightly.task_dict) == {"open", *night.STAGES}
+    """One stage, one task, one name; `open` before them, and a person's word before `publish`."""
+    assert set(nightly.task_dict) == {"open", "approve", *night.STAGES}
 
 
 def test_arrows_are_as_declared(nightly):
@@ -106,7 +108,8 @@ def test_arrows_are_as_declared(nightly):
         "shelve": {"fuse"},
         "search": {"build", "train_profile"},
         "validate": {"shelve", "search"},
-        "publish": {"validate"},
+        "approve": {"validate"},
+        "publish": {"approve"},
         "report": {"open", "train_als", "train_neighbours", "train_profile", "search", "publish"},
     }
 
@@ -179,10 +182,13 @@ class Stages:
     """Stands in for the stages: remembers which were performed, and fails where it is told to."""
 
     def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
-        self.home, self.performed, self.failures = home, [], {}
+        self.home, self.performed, self.failures, self.doubts, self.words = home, [], {}, [], []
         patch.setenv("NIGHTSHELF_HOME", str(home))
         patch.setattr(opening, "open_run", self.open_run)
         patch.setattr(night, "perform", self.perform)
+        patch.setattr(Run, "load", lambda run_id: run_id)
+        patch.setattr(warehouse, "doubts", lambda run_id: self.doubts)
+        patch.setattr(publish, "let_out", lambda *told: self.words.append(told))
 
     @property
     def lease(self) -> Path:
@@ -273,6 +279,57 @@ def test_publish_false_does_everything_but_publish(nightly, stages):
     state, tasks = run_dag(nightly, {"publish": False})
     assert (state, tasks["publish"], tasks["report"]) == ("success", "skipped", "success")
     assert sorted(stages.performed) == sorted({"open", *night.STAGES} - {"publish"})
+
+
+@pytest.fixture
+def answer(metadata):
+    """Answers as the Required Actions page does, through Airflow's own API, once a task waits for a person."""
+    from airflow.api_fastapi.app import create_app
+    from fastapi.testclient import TestClient
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+        client = TestClient(create_app())
+        client.headers["Authorization"] = "Bearer " + client.get("/auth/token").json()["access_token"]
+
+        def wait_and_answer(option: str, why: str) -> dict:
+            place, until = "/api/v2/dags/nightly_recommendations/dagRuns/~", time.monotonic() + 60
+            while not (found := client.get(f"{place}/hitlDetails", params={"response_received": False}).json())[
+                "total_entries"
+            ]:
+                assert time.monotonic() < until
+                time.sleep(0.2)
+            (asked,) = found["hitl_details"]
+            dag_run = asked["task_instance"]["dag_run_id"]
+            place = place.replace("~", dag_run) + "/taskInstances/approve/-1/hitlDetails"
+            told = client.patch(place, json={"chosen_options": [option], "params_input": {"why": why}})
+            assert told.status_code == 200, told.text
+            return asked
+
+        yield lambda option, why: pool.submit(wait_and_answer, option, why)
+
+
+@pytest.mark.slow
+def test_a_night_that_wants_a_word_waits_and_goes_on_with_it(nightly, stages, answer):
+    """What the gate saw is shown; who approved and why go with the run, which is then published."""
+    stages.doubts = ["night.coverage: 0.01, expected at least 0.02"]
+    asked = answer("Approve", "a new season")
+    state, tasks = run_dag(nightly)
+    assert asked.result()["body"] == "- night.coverage: 0.01, expected at least 0.02"
+    assert (state, tasks["approve"], tasks["publish"]) == ("success", "success", "success")
+    ((run, leave),) = stages.words
+    assert (run, leave.reason, bool(leave.who)) == (f"{DAY}.nightly", "a new season", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [("Reject", "half the catalogue is gone"), ("Approve", " ")])
+def test_a_night_that_is_rejected_or_approved_without_a_reason_is_not_published(nightly, stages, answer, word):
+    """It is not green, and it is reported."""
+    stages.doubts = ["night.coverage: 0.01, expected at least 0.02"]
+    answer(*word)
+    state, tasks = run_dag(nightly)
+    assert (state, tasks["approve"], tasks["publish"]) == ("failed", "failed", "upstream_failed")
+    assert (tasks["report"], stages.words) == ("success", [])
 
 
 @pytest.mark.slow

@@ -8,13 +8,14 @@ import pytest
 
 from pipelines import contracts, warehouse
 from pipelines.errors import GateFailed, NotAsJudged, StageNotReady
-from pipelines.run import Run, stage, write_json
+from pipelines.publish import let_out
+from pipelines.run import Override, Run, stage, write_json
 from tests.lake import run_of
 
 CHECK = {"table_name": "items", "check_name": "unique", "level": "stop", "observed": "0", "expected": "0"}
 
 
-def judged(home: Path, is_ok: bool = True) -> Run:
+def judged(home: Path, is_ok: bool = True, level: str = "stop") -> Run:
     """A run whose gate has judged a release of one item."""
     run = run_of(home)
 
@@ -24,7 +25,8 @@ def judged(home: Path, is_ok: bool = True) -> Run:
                 release.execute(contracts.tables("serving")[name].ddl())
             release.execute("insert into items by name select 'i1' as item_id, 'Mug' as title, true as is_available,"
                             f" '{run.run_id}' as run_id")  # fmt: skip
-            names, values = ", ".join(CHECK), ", ".join(f"'{value}'" for value in CHECK.values())
+            told = CHECK | {"level": level}
+            names, values = ", ".join(told), ", ".join(f"'{value}'" for value in told.values())
             release.execute(f"insert into quality_checks ({names}, is_ok, run_id) values ({values}, {is_ok}, 'r')")
         warehouse.seal(run, folder, {"items": {"count_rows": 1, "hash": "aa"}})
 
@@ -73,6 +75,28 @@ def test_a_verdict_edited_by_hand_is_not_published(tmp_path: Path):
     edit(run.of("validate", "verdict.json"), failed=[])
     with pytest.raises(NotAsJudged, match=r"verdict.json does not say what the checks in the release say"):
         warehouse.judged(run)
+
+
+def test_what_a_person_may_let_pass_waits_for_a_reason(tmp_path: Path):
+    """Nothing is published before somebody says why; the release history keeps who and why."""
+    run = judged(tmp_path, is_ok=False, level="ask")
+    assert warehouse.doubts(run) == ["items.unique: 0, expected 0"]
+    with pytest.raises(GateFailed, match=r"waits for a person's word: .*`nightshelf publish 2026-03-01.nightly --why"):
+        warehouse.judged(run)
+    let_out(run, Override("a new season", "anna"))
+    allowed = Run.load(run.run_id, tmp_path)
+    warehouse.publish(allowed, warehouse.judged(allowed))
+    (record,) = warehouse.history(tmp_path)
+    assert (record["why"], record["who"]) == ("a new season", "anna")
+
+
+def test_no_reason_lets_out_what_is_plainly_wrong(tmp_path: Path):
+    """A check of level `stop` stops, whoever says what."""
+    run = judged(tmp_path, is_ok=False)
+    let_out(run, Override("a new season", "anna"))
+    assert warehouse.doubts(run) == []
+    with pytest.raises(GateFailed, match="validation failed"):
+        warehouse.judged(Run.load(run.run_id, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["release.duckdb", "manifest.json", "verdict.json"])

@@ -1,6 +1,6 @@
 """The warehouse: what a run publishes, table by table, and where its releases live."""
 
-from pipelines.warehouse.manifest import judged, seal
+from pipelines.warehouse.manifest import doubts, judged, seal
 from pipelines.warehouse.releases import barred, connect, current, history, names, of, predecessor, publish, rollback
 from pipelines.warehouse.tables import (
     broken,
@@ -21,6 +21,7 @@ __all__ = [
     "connect",
     "current",
     "delivered_rows",
+    "doubts",
     "frame",
     "history",
     "judged",

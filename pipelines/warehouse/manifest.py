@@ -10,7 +10,7 @@ import duckdb
 
 from pipelines import run as runs
 from pipelines.errors import GateFailed, NotAsJudged
-from pipelines.expectations import lines, stopping
+from pipelines.expectations import asking, lines, stopping
 from pipelines.run import Run, write_json
 
 RELEASE, MANIFEST, VERDICT = "release.duckdb", "manifest.json", "verdict.json"
@@ -45,12 +45,37 @@ def seal(run: Run, folder: Path, tables: dict[str, dict[str, object]]) -> None:
         "sha256": sha256(folder / RELEASE),
     }
     write_json(folder / MANIFEST, record)
-    write_json(folder / VERDICT, {"manifest": sha256(folder / MANIFEST), "failed": _failed(folder / RELEASE)})
+    write_json(folder / VERDICT, {"manifest": sha256(folder / MANIFEST), **_verdict(folder / RELEASE)})
 
 
 def judged(run: Run) -> Judged:
-    """The release that the gate of this run let through; raises GateFailed when it did not, and NotAsJudged when what
-    lies there is not what it saw."""
+    """The release that the gate of this run let through; raises GateFailed when it did not, or wants a person's word
+    that is missing, and NotAsJudged when what lies there is not what it saw."""
+    verdict = _bound(run)
+    if verdict["failed"]:
+        told = "\n".join(verdict["failed"])
+        raise GateFailed(f"{run.run_id}: validation failed, so nothing is published:\n{told}")
+    if verdict["asked"] and run.publish_anyway is None:
+        told = "\n".join(verdict["asked"])
+        cure = f'look at the report, then `nightshelf publish {run.run_id} --why "…"`, or leave it'
+        raise GateFailed(f"{run.run_id} waits for a person's word: {cure}. The current release stays.\n{told}")
+    folder = run.of("validate")
+    return Judged(folder / RELEASE, json.loads((folder / MANIFEST).read_text()))
+
+
+def doubts(run: Run) -> list[str]:
+    """What the gate of this run leaves to a person, a line each, if nothing stops it; raises NotAsJudged, too."""
+    verdict = _bound(run)
+    return [] if verdict["failed"] else [line.strip() for line in verdict["asked"]]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bound(run: Run) -> dict[str, list[str]]:
+    """The verdict on what lies in the run; raises NotAsJudged when what lies there is not what the gate saw."""
     folder = run.of("validate")
     try:
         manifest, verdict = (json.loads((folder / name).read_text()) for name in (MANIFEST, VERDICT))
@@ -62,24 +87,17 @@ def judged(run: Run) -> Judged:
         raise NotAsJudged(_told(run, f"{folder / changed[0]} was changed after the verdict"))
     if manifest["fingerprint"] != run.fingerprint:
         raise NotAsJudged(_told(run, f"{folder} holds what another run made"))
-    failed = _failed(folder / RELEASE)
-    if failed != verdict["failed"]:
+    found = _verdict(folder / RELEASE)
+    if any(verdict.get(name) != told for name, told in found.items()):
         raise NotAsJudged(_told(run, f"{folder / VERDICT} does not say what the checks in the release say"))
-    if failed:
-        told = "\n".join(failed)
-        raise GateFailed(f"{run.run_id}: validation failed, so nothing is published:\n{told}")
-    return Judged(folder / RELEASE, manifest)
+    return found
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _failed(release: Path) -> list[str]:
+def _verdict(release: Path) -> dict[str, list[str]]:
+    """The checks in the release that failed: those that stop it, and those that a person may let pass."""
     with duckdb.connect(str(release), read_only=True) as connection:
         checks = connection.execute("select * from quality_checks").df()
-    return lines(stopping(checks)).splitlines()
+    return {"failed": lines(stopping(checks)).splitlines(), "asked": lines(asking(checks)).splitlines()}
 
 
 def _told(run: Run, what: str) -> str:
