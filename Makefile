@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' nightshelf.env)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint lock docs airflow clean
+.PHONY: help setup demo test test-fast lint lock audit docs airflow clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,11 @@ lock: ## resolve requirements.in anew into requirements.txt
 	build/lock/bin/pip install --quiet --disable-pip-version-check -r requirements.in
 	build/lock/bin/python bin/lock.py > requirements.txt.partial && mv requirements.txt.partial requirements.txt
 	rm -rf build/lock
+
+audit: setup ## known weaknesses of all that requirements.txt pins; asks the package index
+	rm -rf build/audit && $(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.txt
 
 docs: setup ## write the reference pages anew from contract and settings
 	$(BIN)/python -m pipelines.reference
