@@ -12,6 +12,7 @@ import lightgbm
 import numpy as np
 
 from models.errors import NothingToLearn
+from models.shapley import Payouts
 
 
 @dataclass
@@ -62,7 +63,7 @@ class LambdaRank:
             params={"verbosity": -1, "max_bin": 255},
         )
         self._booster = lightgbm.train(self._parameters(), data, num_boost_round=self.trees)
-        self.base = float(self._explained(features[:1])[0, -1])
+        self.base = float(np.asarray(self._booster.predict(features[:1], pred_contrib=True))[0, -1])
         return self
 
     def score(self, features: np.ndarray) -> np.ndarray:
@@ -70,12 +71,9 @@ class LambdaRank:
         raw = self._trained.predict(features, raw_score=True, num_threads=self.threads)
         return np.asarray(raw, dtype=np.float64) - self.base
 
-    def contributions(self, features: np.ndarray) -> np.ndarray:
-        """SHAP values (R, K) of the trees (Lundberg et al., 2020); rows sum to the score."""
-        return self._explained(features)[:, :-1] if len(features) else np.empty((0, len(self.features)))
-
-    def _explained(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(self._trained.predict(features, pred_contrib=True, num_threads=self.threads))
+    def payouts(self, groups: Sequence[int]) -> Payouts:
+        """What the trees pay to groups of features, numbered from 0 (K,), of any candidate; sums to its score."""
+        return Payouts.of(self._trained, groups)
 
     @property
     def _trained(self) -> lightgbm.Booster:

@@ -26,13 +26,12 @@ def test_the_trees_learn_what_people_take():
     assert (first == labels.reshape(-1, 5).argmax(axis=1)).mean() > 0.8
 
 
-def test_shap_values_sum_to_the_score():
-    """Each candidate's contributions, also of one with unknown features."""
+def test_payouts_sum_to_the_score():
+    """Of each candidate, also of one with unknown features."""
     features, labels = world()
     learnt = ranker().fit(features, OFFSETS, labels)
     features[::7] = np.nan
-    assert learnt.contributions(features).sum(axis=1) == pytest.approx(learnt.score(features), abs=1e-9)
-    assert learnt.contributions(features[:0]).shape == (0, 2)
+    assert learnt.payouts([0, 1]).to(features).sum(axis=1) == pytest.approx(learnt.score(features), abs=1e-9)
 
 
 def test_equal_arguments_give_equal_trees(tmp_path):

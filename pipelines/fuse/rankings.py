@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from models import candidates
 from models.errors import NothingToLearn
 from models.fusion import LinearBlend
 from models.ranker import LambdaRank
+from models.shapley import Payouts
 from pipelines.fuse import features
 from pipelines.fuse.slate import Lesson, Slate
 from pipelines.fuse.sources import SOURCES
@@ -75,9 +77,11 @@ class Trees:
         return self.ranker.score(slate.features) if len(slate.features) else np.empty(0)
 
     def parts(self, slate: Slate, rows: np.ndarray) -> np.ndarray:
-        told = self.ranker.contributions(slate.features[rows])  # (N, K)
-        groups = np.array([[group == part for part in PARTS] for group in features.GROUPS], dtype=np.float64)  # (K, P)
-        return told @ groups
+        return self._payouts.to(slate.features[rows], self.ranker.threads)
+
+    @cached_property
+    def _payouts(self) -> Payouts:
+        return self.ranker.payouts([PARTS.index(group) for group in features.GROUPS])
 
     def save(self, path: Path) -> None:
         self.ranker.save(path)
