@@ -1,5 +1,6 @@
 """Candidates are the union of what the sources propose; what held on the held-out days ranks them, part by part."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from models.candidates import Candidates, joined
+from models.errors import NothingToLearn
 from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
 from pipelines import evidence, fuse, shelve
@@ -100,7 +102,7 @@ def test_no_users_give_no_candidates():
 @pytest.mark.parametrize("name", ["lambdarank", "blend"])
 def test_a_ranking_learns_the_source_that_foretells(name: str):
     """Users buy what one source names and the others know nothing of: for other users it then comes first."""
-    learnt = rankings.learn(name, [lesson(400)], SmallRun())["for_you"]
+    learnt = rankings.learn(name, "for_you", [lesson(400)], SmallRun())
     told = lesson(50, seed=4)
     best = told.slate.found.best(learnt.score(told.slate), 1)
     assert best[:, 0].tolist() == told.wanted.indices.tolist()
@@ -109,7 +111,7 @@ def test_a_ranking_learns_the_source_that_foretells(name: str):
 @pytest.mark.parametrize("name", rankings.CONTENDERS)
 def test_parts_sum_to_the_score(name: str):
     """Whatever ranks tells what each part added."""
-    learnt, told = rankings.learn(name, [lesson(400)], SmallRun())["for_you"], lesson(50, seed=4)
+    learnt, told = rankings.learn(name, "for_you", [lesson(400)], SmallRun()), lesson(50, seed=4)
     rows = np.arange(0, 250, 7)
     parts = learnt.parts(told.slate, rows)
     assert parts.shape == (len(rows), len(PARTS))
@@ -120,8 +122,9 @@ def test_without_a_purchase_reciprocal_ranks_are_all_there_is():
     """There is nothing to learn: neither trees nor blend contend, and the choice falls on what needs no learning."""
     told = lesson(4)
     nobody = Lesson(told.slate, np.zeros(len(told.labels), dtype=bool), sparse.csr_matrix(told.wanted.shape))
-    assert rankings.learn("lambdarank", [nobody], SmallRun()) == {}
-    assert rankings.learn("blend", [nobody], SmallRun()) == {}
+    for name in ("lambdarank", "blend"):
+        with pytest.raises(NothingToLearn):
+            rankings.learn(name, "for_you", [nobody], SmallRun())
     assert proof.choose({"rrf": judged([0])}, "for_you", "lambdarank", seed=1) == "rrf"
 
 
@@ -145,10 +148,10 @@ def test_trees_give_way_only_to_a_plainer_ranking_that_is_better_beyond_chance()
 def test_nobody_is_judged_by_what_was_learnt_of_them():
     """Without an earlier window the halves of the users teach each other; one half alone teaches nothing."""
     told = lesson(40)
-    learn = lambda lessons: rankings.learn("blend", lessons, SmallRun())  # noqa: E731
-    assert set(proof.foretold(learn, [], told)) == {"for_you", "discover"}
+    learn = partial(rankings.learn, "blend", run=SmallRun())
+    assert proof.foretold(learn, "for_you", [], told).shape == told.labels.shape
     odd = Lesson(told.slate, told.labels & (told.slate.found.row_owners % 2 == 1), told.wanted)
-    assert proof.foretold(learn, [], odd) == {}
+    assert proof.foretold(learn, "for_you", [], odd) is None
 
 
 def test_an_ablated_source_is_gone_with_its_proposals():

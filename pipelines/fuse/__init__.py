@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow.parquet as pq
 from models.candidates import Candidates
 from pipelines.fuse import proof
 from pipelines.fuse.features import Moment
-from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn
-from pipelines.fuse.slate import Slate, lessons, slate
+from pipelines.fuse.rankings import PARTS, Ranking, learn, side_by_side
+from pipelines.fuse.slate import Lesson, Slate, lessons, slate
 from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
@@ -29,7 +30,7 @@ def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
     told = lessons(run, marts)
     chosen, records, held_out = proof.prove(run, marts, told)
-    rankings = {placement: learn(chosen[placement], told, run)[placement] for placement in LEARNED}
+    rankings = _taught(run, told, chosen)
     for placement, ranking in rankings.items():
         LOG.info("%s is ranked by %s", placement, chosen[placement])
         ranking.save(folder / f"{placement}.json")
@@ -40,18 +41,26 @@ def run(run: Run, folder: Path) -> None:
     _write_candidates(run, marts, rankings, folder)
 
 
+def _taught(run: Run, told: Sequence[Lesson], chosen: Mapping[str, str]) -> dict[str, Ranking]:
+    """The chosen rankings, by placement, as all lessons teach them."""
+    return side_by_side(run, lambda placement: learn(chosen[placement], placement, told, run))
+
+
 def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], folder: Path) -> None:
-    columns = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
-    schema = pa.schema(columns + [(f"{part}_score", pa.float64()) for part in PARTS])
+    fields = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
+    schema = pa.schema(fields + [(f"{part}_score", pa.float64()) for part in PARTS])
     moment, may_stand = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
     users, depth, told = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length + NEAREST
+
+    def shown(whole: Slate, learned: str) -> list[np.ndarray]:
+        placed = whole.only(whole.eligible(learned))
+        return ranked(placed, rankings[learned], SERVES[learned], depth, may_stand, told)
+
     with pq.ParquetWriter(folder / "candidates.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(users), USERS_PER_BLOCK):
             whole = slate(moment, users[start : start + USERS_PER_BLOCK])
-            for learned, ranking in rankings.items():
-                placed = whole.only(whole.eligible(learned))
-                shown = ranked(placed, ranking, SERVES[learned], depth, may_stand, told)
-                writer.write_table(pa.table(dict(zip(schema.names, shown, strict=True)), schema=schema))
+            for columns in side_by_side(run, partial(shown, whole)).values():
+                writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
 
 
 def ranked(

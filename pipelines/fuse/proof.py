@@ -1,14 +1,17 @@
 """The proof: every ranking on the held-out days, whom it serves, and what it would lose without each source."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from models import metrics
-from pipelines.fuse.rankings import CONTENDERS, LEARNED, PARTS, Ranking, learn
+from models.errors import NothingToLearn
+from pipelines.fuse.rankings import CONTENDERS, LEARNED, PARTS, Ranking, learn, side_by_side
 from pipelines.fuse.slate import Lesson
 from pipelines.fuse.sources import SOURCES
 from pipelines.marts import Marts
@@ -17,9 +20,10 @@ from pipelines.run import Run
 MEASURED_AT = (10, 20)
 LISTED = 10  # rows of each published held-out list
 ABLATED_USERS = 1000  # of each window; a ranking is taught anew for every part
+HASTE = 3  # and so many times as fast: what it loses without the part is about the same, at a third of the cost
 COUNTRIES = 5  # the most frequent ones have figures of their own
 PLAIN = {"for_you": "habit", "discover": "popularity"}  # one line of SQL that every learned ranking must hold against
-Learn = Callable[[Sequence[Lesson]], Mapping[str, Ranking]]
+Learn = Callable[[str, Sequence[Lesson]], Ranking]
 
 
 @dataclass(frozen=True)
@@ -48,48 +52,41 @@ def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str
     judged by what was learnt of them either: each half of the users is ranked by what the other half teaches.
     """
     *earlier, last = told
-    learns = {name: _learner(name, run) for name in CONTENDERS}
-    scores = {name: foretold(learns[name], earlier, last) for name in CONTENDERS}
+    learns = {name: partial(learn, name, run=run) for name in CONTENDERS}
+    scores = side_by_side(
+        run, lambda place: {name: foretold(one, place, earlier, last) for name, one in learns.items()}
+    )
     chosen, shown, records = {}, {}, []
     for placement in LEARNED:
         placed = last.placed(placement)
         judged = {name: _judged(placed, placed.slate.found.scores[:, s]) for s, name in enumerate(SOURCES)}
-        judged |= {name: _judged(placed, score[placement]) for name, score in scores.items() if placement in score}
+        judged |= {name: _judged(placed, score) for name, score in scores[placement].items() if score is not None}
         chosen[placement] = choose(judged, placement, run.settings.fuse.ranker, run.settings.seed)
         judged["fused"] = judged[chosen[placement]]
         shown[placement] = judged["fused"].ranked
         records += figures(placement, judged, slices(run, marts, last), run.settings.seed)
     if run.settings.fuse.ablation:
-        records += ablation(run, learns, told, chosen)
+        losses = side_by_side(run, lambda placement: ablation(run, told, placement, chosen[placement]))
+        records += [record for one in losses.values() for record in one]
     return chosen, records, lists(run, marts, last.slate.found.owners, shown)
 
 
-def _learner(name: str, run: Run) -> Learn:
-    return lambda told: learn(name, told, run)
+def foretold(learn: Learn, placement: str, earlier: Sequence[Lesson], last: Lesson) -> np.ndarray | None:
+    """Scores of the last lesson's placed rows by what the earlier ones teach; where that is nothing, by what the other
+    half of its users teaches; None where that is nothing, too."""
+    with suppress(NothingToLearn):
+        return learn(placement, earlier).score(last.placed(placement).slate)
+    with suppress(NothingToLearn):
+        return _crossed(learn, placement, last)
+    return None
 
 
-def foretold(learn: Learn, earlier: Sequence[Lesson], last: Lesson) -> dict[str, np.ndarray]:
-    """Scores of the last lesson's placed rows by what the earlier ones teach, or the other half of its users."""
-    learnt = learn(earlier)
-    scores = {placement: one.score(last.placed(placement).slate) for placement, one in learnt.items()}
-    if len(scores) == len(LEARNED):
-        return scores
-    owners = last.slate.found.owners
+def _crossed(learn: Learn, placement: str, last: Lesson) -> np.ndarray:
+    owners, placed = last.slate.found.owners, last.placed(placement)
     halves = [np.flatnonzero(owners % 2 == half) for half in (0, 1)]
-    taught = [learn([last.of(other)]) for other in reversed(halves)]
-    for placement in LEARNED:
-        if placement not in scores and all(placement in one for one in taught):
-            scores[placement] = _crossed(taught, halves, last, placement)
-    return scores
-
-
-def _crossed(
-    taught: Sequence[Mapping[str, Ranking]], halves: Sequence[np.ndarray], last: Lesson, placement: str
-) -> np.ndarray:
-    rows = last.placed(placement).slate.found.rows
-    score = np.zeros(len(rows))
-    for one, places in zip(taught, halves, strict=True):
-        score[np.isin(rows, places)] = one[placement].score(last.of(places).placed(placement).slate)
+    score = np.zeros(len(placed.labels))
+    for half, other in (halves, halves[::-1]):
+        score[np.isin(placed.slate.found.rows, half)] = learn(placement, [last.of(other)]).score(placed.of(half).slate)
     return score
 
 
@@ -161,23 +158,20 @@ def figures(
     return records
 
 
-def ablation(run: Run, learns: Mapping[str, Learn], told: Sequence[Lesson], chosen: Mapping[str, str]) -> list[dict]:
+def ablation(run: Run, told: Sequence[Lesson], placement: str, name: str) -> list[dict]:
     """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source.
 
-    Every ranking, the whole one too, is taught and judged on the same sample of users.
+    Every ranking, the whole one too, is taught in haste and judged on the same sample of users.
     """
-    *earlier, last = (lesson.of(_every(lesson, ABLATED_USERS)) for lesson in told)
-    proposals, records = run.settings.fuse.candidates, []
-    names = sorted(set(chosen.values()))
-    whole = {name: foretold(learns[name], earlier, last) for name in names}
+    *earlier, last = (lesson.of(_every(lesson, ABLATED_USERS)).placed(placement) for lesson in told)
+    learns, proposals, records = partial(learn, name, run=run, haste=HASTE), run.settings.fuse.candidates, []
+    whole = foretold(learns, placement, earlier, last)
     for part in PARTS:
         less, blind = [one.without(part, proposals) for one in earlier], last.without(part, proposals)
-        without = {name: foretold(learns[name], less, blind) for name in names}
-        for placement, name in chosen.items():
-            if placement in whole[name] and placement in without[name]:
-                with_it = _judged(last.placed(placement), whole[name][placement])
-                loss = with_it.ndcg - _judged(blind.placed(placement), without[name][placement]).ndcg
-                records += _record(f"{placement}/loss_without_{part}/ndcg_at_10", loss, run.settings.seed)
+        without = foretold(learns, placement, less, blind)
+        if whole is not None and without is not None:
+            loss = _judged(last, whole).ndcg - _judged(blind, without).ndcg
+            records += _record(f"{placement}/loss_without_{part}/ndcg_at_10", loss, run.settings.seed)
     return records
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +37,12 @@ class Slate:
             return np.ones(len(self.is_bought), dtype=bool)
         return self.is_bought if placement == "buy_again" else ~self.is_bought
 
+    @cached_property
+    def _fresh_ranks(self) -> np.ndarray:
+        """(R, S) rank of each candidate in each source among what the user has not bought."""
+        fresh = np.where(self.is_bought[:, None], -np.inf, self.found.scores)
+        return np.stack([self.found.ranks(score) for score in fresh.T], axis=1)
+
     def without(self, group: str, proposals: int) -> "tuple[Slate, np.ndarray]":
         """The slate as it were without one group of features, and of a source its proposals too; and the rows (R,)."""
         columns = np.array([one == group for one in features.GROUPS])
@@ -43,9 +50,7 @@ class Slate:
         if group not in SOURCES:
             return Slate(self.found, self.is_bought, blind), np.ones(len(blind), dtype=bool)
         own = SOURCES.index(group)
-        fresh = np.where(self.is_bought[:, None], -np.inf, self.found.scores)
-        ranks = np.stack([self.found.ranks(score) for score in fresh.T], axis=1)
-        kept = self.is_bought | (np.delete(ranks, own, axis=1) <= proposals).any(axis=1)
+        kept = self.is_bought | (np.delete(self._fresh_ranks, own, axis=1) <= proposals).any(axis=1)
         scores = self.found.scores.copy()
         scores[:, own] = 0.0
         silent = Candidates(self.found.owners, self.found.offsets, self.found.items, scores)
