@@ -22,6 +22,8 @@ SMALL = {
     "profile.vocabulary_size": 1500,
     "profile.batch_size": 128,
     "fuse.candidates": 60,
+    "fuse.trees": 100,
+    "fuse.learning_rate": 0.1,
     "shelve.length": 10,
     "clean.max_rejected_share": 0.5,
 }

@@ -166,6 +166,15 @@ def test_an_ablated_source_is_gone_with_its_proposals():
     assert [rows.tolist() for rows in np.split(less.slate.found.items, less.slate.found.offsets[1:-1])] == kept
 
 
+def test_what_a_part_tells_is_lost_without_it():
+    """Users buy what habit names: without it the order is left to chance, and nobody else is missed."""
+    records = proof.ablation(SmallRun(), [lesson(400), lesson(200, seed=4)], "for_you", "lambdarank")
+    losses = {record["metric"].split("/")[1].removeprefix("loss_without_"): record for record in records}
+    assert set(losses) == set(PARTS)
+    assert losses.pop("habit")["low"] > 0.2
+    assert max(abs(loss["value"]) for loss in losses.values()) < 0.05
+
+
 def test_held_out_lists_are_what_was_judged():
     """Ten rows at most, without padding, by id, and the last day that they know."""
     run = SimpleNamespace(holdout_cut="2026-02-15", run_id="r")
