@@ -21,6 +21,8 @@ SMALL = {
     "profile.hidden_size": 48,
     "profile.vocabulary_size": 1500,
     "profile.batch_size": 128,
+    "profile.sequence_size": 32,
+    "profile.sequence_epochs": 3,
     "fuse.candidates": 60,
     "fuse.trees": 100,
     "fuse.learning_rate": 0.1,
