@@ -41,7 +41,8 @@ class LambdaRank:
     def fit(self, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> Self:
         """Learn from features (R, K) of candidates, user by user, which were taken: labels (R,) bool or small counts.
 
-        Equal arguments give equal trees. NaN in a feature means unknown, and trees send it where it loses least.
+        Equal arguments give equal trees, whatever the threads. NaN in a feature means unknown, and trees send it where
+        it loses least.
 
         Raises:
             NothingToLearn: no user took one candidate and left another.
@@ -60,10 +61,11 @@ class LambdaRank:
             label=np.asarray(labels[rows], dtype=np.float32),
             group=counts[chooses],
             feature_name=list(self.features),
-            params={"verbosity": -1, "max_bin": 255},
+            params={"verbosity": -1, "max_bin": 255, "num_threads": self.threads},
         )
         self._booster = lightgbm.train(self._parameters(), data, num_boost_round=self.trees)
-        self.base = float(np.asarray(self._booster.predict(features[:1], pred_contrib=True))[0, -1])
+        explained = self._booster.predict(features[:1], pred_contrib=True, num_threads=self.threads)
+        self.base = float(np.asarray(explained)[0, -1])
         return self
 
     def score(self, features: np.ndarray) -> np.ndarray:

@@ -35,13 +35,17 @@ def test_payouts_sum_to_the_score():
 
 
 def test_equal_arguments_give_equal_trees(tmp_path):
-    """To the byte of the saved file; and what is saved comes back with its scores."""
+    """To the byte of the saved file; what is saved comes back with its scores, which no number of threads changes."""
     features, labels = world()
     for name in ("one", "other"):
         ranker(seed=5, threads=2).fit(features, OFFSETS, labels).save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     learnt = ranker(seed=5, threads=2).fit(features, OFFSETS, labels)
     assert LambdaRank.load(tmp_path / "one").score(features).tolist() == learnt.score(features).tolist()
+    assert (
+        ranker(seed=5, threads=1).fit(features, OFFSETS, labels).score(features).tolist()
+        == learnt.score(features).tolist()
+    )
 
 
 def test_a_rising_feature_never_lowers_a_score():

@@ -20,8 +20,8 @@ from pipelines.run import Run
 
 PARTS = (*SOURCES, "taste")  # what a score is the sum of; taste is the fit of price, category and age of the item
 LEARNED = ("for_you", "discover")  # buy_again is for_you without the rest
-T = TypeVar("T")
 CONTENDERS = ("lambdarank", "blend", "rrf")  # best first; each must hold against those after it
+T = TypeVar("T")
 
 
 class Ranking(Protocol):
