@@ -1,13 +1,32 @@
-"""The exact best items of each user, block by block, so that users × items never stands in memory."""
+"""The exact best items of each user, tile by tile, so that users × items never stands in memory.
+
+1. Items come longest vector first. One product gives the scores of a block of users for a tile of items.
+2. Each user has a bar, which enough items before have reached. A score below it is dropped as soon as it is made.
+3. No inner product exceeds the product of both lengths (Cauchy–Schwarz): a user whose bar is above that for the next
+   tile is done, and a block whose users are all done leaves the other items out.
+4. These float32 scores are a sieve and no more. What is left is scored again in float64, pair by pair. How much the
+   sieve can have been wrong is bounded; a user for whom that might matter is answered by scoring every item.
+
+A list therefore depends on its user's vector and the items alone: not on tiles, memory, threads or who else is asked
+about. docs/decisions/0019-exact-top-n.md tells what else was tried.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
-# Products are always taken on this fixed grid: then no score's last bit depends on the memory that was granted.
-GRID_USERS = 64
-GRID_ITEMS = 32_768  # 64 × 32,768 scores of 4 bytes = 8 MiB, the least memory a block can take
+BLOCK_USERS = 512
+TILE_ITEMS = 1024  # 512 × 1024 scores of 4 bytes: 2 MiB
+SPARE = 28  # candidates beyond n: scores that differ by rounding alone then seldom need every item to be scored
+RESCORED = 64  # users whose candidates are scored again at a time: their vectors take a few MiB
+LOWEST = np.finfo(np.float32).min  # the bar of a user with too few candidates; an excluded item, at -inf, is below it
+EMPTY = np.iinfo(np.int64).min  # a place without a candidate
+LOWER_HALF = 0xFFFFFFFF
 
 
 def top_items(
@@ -17,6 +36,7 @@ def top_items(
     exclude: sparse.csr_matrix | None = None,
     allowed: np.ndarray | None = None,
     memory_bytes: int = 256 << 20,
+    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n items with the largest inner product for each user; ties go to the smaller position.
 
@@ -25,30 +45,27 @@ def top_items(
         item_vectors: (I, F) float32.
         exclude: (U, I), nonzero where the user must never be given the item.
         allowed: (I,) bool, the items that may be given to anybody; all by default.
-        memory_bytes: ceiling for the block of scores. It changes the speed, never the result.
+        memory_bytes: ceiling for scores and candidates of all blocks at work. It changes the speed, never the result.
+        threads: blocks at work at a time. They change the speed, never the result.
     Returns:
         positions (U, n) int32, best first, padded with -1; scores (U, n) float32, padded with -inf.
     Raises:
-        ValueError: the shapes disagree, or a vector holds NaN or infinity.
+        ValueError: the shapes disagree, a vector holds NaN or infinity, or products might exceed float32.
     """
     _check(user_vectors, item_vectors, exclude, allowed)
-    if allowed is not None:
-        kept = np.flatnonzero(allowed)
-        within = None if exclude is None else exclude.tocsc()[:, kept].tocsr()
-        positions, scores = top_items(user_vectors, item_vectors[kept], n, within, None, memory_bytes)
-        return _back_to_catalogue(positions, kept), scores
-    count_users, count_items = len(user_vectors), len(item_vectors)
-    positions = np.full((count_users, n), -1, dtype=np.int32)
-    scores = np.full((count_users, n), -np.inf, dtype=np.float32)
-    users, items = _block_shape(count_items, memory_bytes)
-    for start in range(0, count_users, users):
-        block = slice(start, start + users)
-        for first in range(0, count_items, items):
-            part = slice(first, first + items)
-            tile = _scores(user_vectors[block], item_vectors[part])
-            if exclude is not None:
-                tile[exclude[block, part].nonzero()] = -np.inf
-            _merge(positions[block], scores[block], tile, first)
+    positions = np.full((len(user_vectors), n), -1, dtype=np.int32)
+    scores = np.full((len(user_vectors), n), -np.inf, dtype=np.float32)
+    items = Items.longest_first(item_vectors, allowed)
+    step = _block_users(n, memory_bytes // threads)
+
+    def answer(start: int) -> None:
+        block = slice(start, start + step)
+        excluded = None if exclude is None else exclude[block]
+        positions[block], scores[block] = _answer(user_vectors[block], items, n, excluded)
+
+    if n and len(items.positions):
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(answer, range(0, len(user_vectors), step)))  # the list raises what a thread raised
     return positions, scores
 
 
@@ -62,38 +79,179 @@ def best_of(scores: np.ndarray, n: int) -> np.ndarray:
     return chosen
 
 
-def _block_shape(count_items: int, memory_bytes: int) -> tuple[int, int]:
-    """Users and items of one block: whole rows if memory allows, always multiples of the grid."""
-    row_bytes = 4 * max(count_items, 1)
-    users = max(memory_bytes // (row_bytes * GRID_USERS), 1) * GRID_USERS
-    items = max(memory_bytes // (4 * users * GRID_ITEMS), 1) * GRID_ITEMS
-    return users, items
+@dataclass(frozen=True)
+class Items:
+    """The items that may be given, longest vector first, so that the bound on what is yet to come only falls."""
+
+    positions: np.ndarray  # (A,) int64 in the catalogue
+    vectors: np.ndarray  # (A, F) float32
+    lengths: np.ndarray  # (A,) float64
+    ranks: np.ndarray  # (I,) int64, where each item of the catalogue stands here; -1 if it may not be given
+
+    @classmethod
+    def longest_first(cls, vectors: np.ndarray, allowed: np.ndarray | None) -> Items:
+        lengths = _lengths(vectors)
+        positions = np.argsort(-lengths, kind="stable")
+        if allowed is not None:
+            positions = positions[allowed[positions]]
+        ranks = np.full(len(vectors), -1)
+        ranks[positions] = np.arange(len(positions))
+        return cls(positions, vectors[positions], lengths[positions], ranks)
+
+    def excluded(self, users: sparse.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and ranks of what a block of users (B, I) must not be given, by rank."""
+        if users is None:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        rows, positions = users.nonzero()
+        ranks = self.ranks[positions]
+        order = np.argsort(ranks)
+        order = order[np.searchsorted(ranks[order], 0) :]
+        return rows[order], ranks[order]
 
 
-def _scores(user_vectors: np.ndarray, item_vectors: np.ndarray) -> np.ndarray:
-    """Inner products (u, i), computed cell by cell of the grid; the last rows are padded to a whole cell."""
-    padding = -len(user_vectors) % GRID_USERS
-    padded = np.pad(user_vectors, ((0, padding), (0, 0)))
-    tile = np.empty((len(padded), len(item_vectors)), dtype=np.float32)
-    for row in range(0, len(padded), GRID_USERS):
-        for column in range(0, len(item_vectors), GRID_ITEMS):
-            cell = slice(row, row + GRID_USERS), slice(column, column + GRID_ITEMS)
-            np.matmul(padded[cell[0]], item_vectors[cell[1]].T, out=tile[cell])
-    return tile[: len(user_vectors)]
+class Candidates:
+    """What may yet be given to a block of users, an int64 each: the score in its upper half, the item's rank below."""
+
+    def __init__(self, count_users: int, kept: int):
+        self.kept = kept
+        self.width = kept + TILE_ITEMS  # room for whatever a tile adds
+        self.keys = np.full((count_users, self.width), EMPTY)
+        self.counts = np.zeros(count_users, dtype=np.int64)
+        self.bars = np.full(count_users, LOWEST)
+        self.fresh = 0  # candidates since the bars were raised
+
+    def add(self, users: np.ndarray, tile: np.ndarray, first: int) -> None:
+        """Take what reaches its user's bar from a tile (u, t) of scores, whose first column is the item of rank `first`."""
+        if first == 0 and tile.shape[1] > self.kept:
+            least = tile.shape[1] - self.kept
+            self.bars[users] = np.maximum(np.partition(tile, least, axis=1)[:, least], LOWEST)
+        reached = np.flatnonzero(tile >= self.bars[users, None])
+        rows = reached // tile.shape[1]
+        self._store(users, rows, _keys(tile.reshape(-1)[reached], first + reached - rows * tile.shape[1]))
+        if self.fresh > len(users) * self.kept // 2:
+            self.raise_bars()
+
+    def _store(self, users: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> None:
+        """Append keys (H,), whose rows (H,) ascend, behind what their users have."""
+        new = np.bincount(rows, minlength=len(users))
+        if (self.counts[users] + new).max() > self.width:
+            self.raise_bars()
+        starts = users * self.width + self.counts[users] - (np.cumsum(new) - new)
+        self.keys.reshape(-1)[starts[rows] + np.arange(len(rows))] = keys
+        self.counts[users] += new
+        self.fresh += len(rows)
+
+    def raise_bars(self) -> None:
+        """Keep the best of each user; the least of these becomes the bar, once there are enough."""
+        used = max(self.kept, int(self.counts.max()))
+        best = np.partition(self.keys[:, :used], used - self.kept, axis=1)[:, used - self.kept :]
+        self.keys[:, : self.kept], self.keys[:, self.kept : used] = best, EMPTY
+        enough = self.counts >= self.kept
+        self.bars[enough] = _scores(best[enough, 0])
+        self.counts = np.minimum(self.counts, self.kept)
+        self.fresh = 0
 
 
-def _merge(positions: np.ndarray, scores: np.ndarray, tile: np.ndarray, first: int) -> None:
-    """Fold a tile, whose first column is item `first`, into the best so far (all items before `first`).
+def _answer(
+    users: np.ndarray, items: Items, n: int, excluded: sparse.csr_matrix | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and float64 scores (B, n) for a block of users (B, F)."""
+    lengths = _lengths(users)
+    error = _error(users.shape[1]) * lengths * items.lengths[0] + users.shape[1] * np.finfo(np.float32).tiny
+    rows, ranks = items.excluded(excluded)
+    found = _sieve(users, lengths, items, n + SPARE, rows, ranks)
+    positions, scores = _rescored(users, items, found.keys[:, : found.kept], n)
+    unsure = (found.bars > LOWEST) & (found.bars + error >= scores[:, -1])
+    for user in np.flatnonzero(unsure | (lengths == 0)):
+        near = _near(users[user], items, ranks[rows == user], scores[user, -1] - error[user])
+        exact = _exact(users[user], items.vectors[near]) if lengths[user] else np.zeros(len(near))
+        order = np.lexsort((items.positions[near], -exact))[:n]
+        positions[user, : len(order)], scores[user, : len(order)] = items.positions[near[order]], exact[order]
+    return positions, scores
 
-    Padding stands before what is excluded, both at -inf, and the sort is stable: the excluded never enter.
+
+def _sieve(
+    users: np.ndarray, lengths: np.ndarray, items: Items, kept: int, rows: np.ndarray, ranks: np.ndarray
+) -> Candidates:
+    """The `kept` best of each user by float32 scores; nothing for vectors of length 0, to which all items are equal.
+
+    What is excluded comes as the users (E,) and items (E,) of each pair, by item.
     """
-    n = positions.shape[1]
-    for user, row in enumerate(tile):
-        best = _best(row, n)
-        pool_positions = np.concatenate([positions[user], best + first])
-        pool_scores = np.concatenate([scores[user], row[best]])
-        order = np.argsort(-pool_scores, kind="stable")[:n]
-        positions[user], scores[user] = pool_positions[order], pool_scores[order]
+    found = Candidates(len(users), kept)
+    active = np.flatnonzero(lengths)
+    for first in range(0, len(items.positions), TILE_ITEMS):
+        active = active[lengths[active] * items.lengths[first] >= found.bars[active]]
+        if not len(active):
+            break
+        tile = users[active] @ items.vectors[first : first + TILE_ITEMS].T
+        inside = slice(*np.searchsorted(ranks, [first, first + TILE_ITEMS]))
+        places = np.full(len(users), -1)
+        places[active] = np.arange(len(active))
+        asked = places[rows[inside]]
+        tile[asked[asked >= 0], ranks[inside][asked >= 0] - first] = -np.inf
+        found.add(active, tile, first)
+    found.raise_bars()
+    return found
+
+
+def _rescored(users: np.ndarray, items: Items, keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The n best of each user's candidates (B, K) by float64 scores: positions and scores (B, n)."""
+    positions, scores = np.empty((len(users), n), dtype=np.int32), np.empty((len(users), n))
+    for start in range(0, len(users), RESCORED):
+        part = slice(start, start + RESCORED)
+        ranks, empty = keys[part] & LOWER_HALF, keys[part] == EMPTY
+        exact = np.where(empty, -np.inf, _exact(users[part, None], items.vectors[ranks]))
+        given = np.where(empty, -1, items.positions[ranks])
+        order = np.lexsort((given, -exact))[:, :n]
+        positions[part], scores[part] = (np.take_along_axis(one, order, axis=1) for one in (given, exact))
+    return positions, scores
+
+
+def _near(user: np.ndarray, items: Items, excluded: np.ndarray, least: float) -> np.ndarray:
+    """Ranks of the items, but for those excluded, whose float32 score for this user (F,) reaches `least`."""
+    scores = items.vectors @ user
+    scores[excluded] = -np.inf
+    return np.flatnonzero(scores >= max(least, LOWEST))
+
+
+def _exact(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Inner products in float64, each by itself, so that no bit of it depends on what else is asked for."""
+    return np.vecdot(users.astype(np.float64), items.astype(np.float64))
+
+
+def _error(factors: int) -> float:
+    """How far a float32 inner product can be off, as a share of both lengths, in whatever order it is summed up.
+
+    Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, equation 3.5; one more for the roundings in float64.
+    """
+    unit = (factors + 1) * 2.0**-24
+    return unit / (1 - unit)
+
+
+def _keys(scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """One int64 for each float32 score and rank, in the order of the scores: the bits of floats ascend with them."""
+    return _ascending(scores.view(np.int32)).astype(np.int64) << 32 | ranks
+
+
+def _scores(keys: np.ndarray) -> np.ndarray:
+    """The scores in such keys."""
+    return _ascending((keys >> 32).astype(np.int32)).view(np.float32)
+
+
+def _ascending(bits: np.ndarray) -> np.ndarray:
+    """Bits of float32 as integers of the same order, and back: those of negative numbers run the other way."""
+    return bits ^ (bits >> 31 & 0x7FFFFFFF)
+
+
+def _block_users(n: int, memory_bytes: int) -> int:
+    """Users of one block: a score takes 4 bytes and whether it counts 1, a candidate 8, and 8 again where it is sorted."""
+    bytes_per_user = TILE_ITEMS * 5 + (n + SPARE + TILE_ITEMS) * 16
+    return min(max(memory_bytes // bytes_per_user, 1), BLOCK_USERS)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """(N,) float64, Euclidean lengths."""
+    return np.sqrt(np.einsum("nf,nf->n", vectors, vectors, dtype=np.float64))
 
 
 def _best(row: np.ndarray, n: int) -> np.ndarray:
@@ -106,11 +264,6 @@ def _best(row: np.ndarray, n: int) -> np.ndarray:
     level = np.flatnonzero(row == threshold)[: n - len(above)]
     chosen = np.concatenate([above, level])
     return chosen[np.lexsort((chosen, -row[chosen]))]
-
-
-def _back_to_catalogue(positions: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Positions among the kept items become positions in the whole catalogue; padding stays -1."""
-    return np.append(kept, -1).astype(np.int32)[positions]
 
 
 def _check(
