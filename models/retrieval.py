@@ -21,9 +21,9 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 BLOCK_USERS = 512
-TILE_ITEMS = 1024  # 512 × 1024 scores of 4 bytes: 2 MiB
-SPARE = 28  # candidates beyond n: scores that differ by rounding alone then seldom need every item to be scored
-RESCORED = 64  # users whose candidates are scored again at a time: their vectors take a few MiB
+TILE_ITEMS = 512  # 512 × 512 scores of 4 bytes: 1 MiB
+SPARE = 12  # candidates beyond n: scores that differ by rounding alone then seldom need every item to be scored
+RESCORED = 8192  # candidates scored again at a time: their vectors take a few MiB
 LOWEST = np.finfo(np.float32).min  # the bar of a user with too few candidates; an excluded item, at -inf, is below it
 EMPTY = np.iinfo(np.int64).min  # a place without a candidate
 LOWER_HALF = 0xFFFFFFFF
@@ -60,7 +60,7 @@ def top_items(
 
     def answer(start: int) -> None:
         block = slice(start, start + step)
-        excluded = None if exclude is None else exclude[block]
+        excluded = Excluded.in_order(exclude, block, items)
         positions[block], scores[block] = _answer(user_vectors[block], items, n, excluded)
 
     if n and len(items.positions):
@@ -86,7 +86,7 @@ class Items:
     positions: np.ndarray  # (A,) int64 in the catalogue
     vectors: np.ndarray  # (A, F) float32
     lengths: np.ndarray  # (A,) float64
-    ranks: np.ndarray  # (I,) int64, where each item of the catalogue stands here; -1 if it may not be given
+    places: np.ndarray  # (I,) int64, where each item of the catalogue stands here; -1 if it may not be given
 
     @classmethod
     def longest_first(cls, vectors: np.ndarray, allowed: np.ndarray | None) -> Items:
@@ -94,23 +94,43 @@ class Items:
         positions = np.argsort(-lengths, kind="stable")
         if allowed is not None:
             positions = positions[allowed[positions]]
-        ranks = np.full(len(vectors), -1)
-        ranks[positions] = np.arange(len(positions))
-        return cls(positions, vectors[positions], lengths[positions], ranks)
+        places = np.full(len(vectors), -1)
+        places[positions] = np.arange(len(positions))
+        return cls(positions, vectors[positions], lengths[positions], places)
 
-    def excluded(self, users: sparse.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and ranks of what a block of users (B, I) must not be given, by rank."""
-        if users is None:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        rows, positions = users.nonzero()
-        ranks = self.ranks[positions]
-        order = np.argsort(ranks)
-        order = order[np.searchsorted(ranks[order], 0) :]
-        return rows[order], ranks[order]
+
+@dataclass(frozen=True)
+class Excluded:
+    """The pairs of a block's users and the items that they must not be given, in the order of the items."""
+
+    rows: np.ndarray  # (E,) int64, users of the block
+    places: np.ndarray  # (E,) int64, items
+
+    @classmethod
+    def in_order(cls, exclude: sparse.csr_matrix | None, block: slice, items: Items) -> Excluded:
+        if exclude is None:
+            return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        rows, positions = exclude[block].nonzero()
+        places = items.places[positions]
+        order = np.argsort(places)
+        order = order[np.searchsorted(places, 0, sorter=order) :]  # the rest may be given to nobody
+        return cls(rows[order], places[order])
+
+    def of(self, user: int) -> np.ndarray:
+        """The items that one user must not be given."""
+        return self.places[self.rows == user]
+
+    def strike(self, tile: np.ndarray, users: np.ndarray, first: int) -> None:
+        """Set to -inf what is excluded in a tile (u, t) of the scores of `users` (u,) and the items from `first` on."""
+        pairs = slice(*np.searchsorted(self.places, [first, first + tile.shape[1]]))
+        rows, columns = self.rows[pairs], self.places[pairs] - first
+        at = np.searchsorted(users, rows)
+        present = users.take(at, mode="clip") == rows
+        tile[at[present], columns[present]] = -np.inf
 
 
 class Candidates:
-    """What may yet be given to a block of users, an int64 each: the score in its upper half, the item's rank below."""
+    """What may yet be given to a block of users, an int64 each: the score in its upper half, the item's place below."""
 
     def __init__(self, count_users: int, kept: int):
         self.kept = kept
@@ -121,7 +141,7 @@ class Candidates:
         self.fresh = 0  # candidates since the bars were raised
 
     def add(self, users: np.ndarray, tile: np.ndarray, first: int) -> None:
-        """Take what reaches its user's bar from a tile (u, t) of scores, whose first column is the item of rank `first`."""
+        """Take what reaches its user's bar from a tile (u, t) of scores, whose columns are the items from `first`."""
         if first == 0 and tile.shape[1] > self.kept:
             least = tile.shape[1] - self.kept
             self.bars[users] = np.maximum(np.partition(tile, least, axis=1)[:, least], LOWEST)
@@ -142,53 +162,46 @@ class Candidates:
         self.fresh += len(rows)
 
     def raise_bars(self) -> None:
-        """Keep the best of each user; the least of these becomes the bar, once there are enough."""
+        """Keep the best of each user who has enough; the least of these becomes the bar."""
+        enough = np.flatnonzero(self.counts >= self.kept)
         used = max(self.kept, int(self.counts.max()))
-        best = np.partition(self.keys[:, :used], used - self.kept, axis=1)[:, used - self.kept :]
-        self.keys[:, : self.kept], self.keys[:, self.kept : used] = best, EMPTY
-        enough = self.counts >= self.kept
-        self.bars[enough] = _scores(best[enough, 0])
-        self.counts = np.minimum(self.counts, self.kept)
+        best = self.keys[enough, :used]
+        best.partition(used - self.kept, axis=1)
+        self.keys[enough, : self.kept] = best[:, used - self.kept :]
+        self.keys[enough, self.kept : used] = EMPTY
+        self.bars[enough] = _scores(best[:, used - self.kept])
+        self.counts[enough] = self.kept
         self.fresh = 0
 
 
-def _answer(
-    users: np.ndarray, items: Items, n: int, excluded: sparse.csr_matrix | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _answer(users: np.ndarray, items: Items, n: int, excluded: Excluded) -> tuple[np.ndarray, np.ndarray]:
     """Positions and float64 scores (B, n) for a block of users (B, F)."""
     lengths = _lengths(users)
-    error = _error(users.shape[1]) * lengths * items.lengths[0] + users.shape[1] * np.finfo(np.float32).tiny
-    rows, ranks = items.excluded(excluded)
-    found = _sieve(users, lengths, items, n + SPARE, rows, ranks)
+    found = _sieve(users, lengths, items, n + SPARE, excluded)
     positions, scores = _rescored(users, items, found.keys[:, : found.kept], n)
+    error = _largest_error(lengths, items, users.shape[1])
     unsure = (found.bars > LOWEST) & (found.bars + error >= scores[:, -1])
     for user in np.flatnonzero(unsure | (lengths == 0)):
-        near = _near(users[user], items, ranks[rows == user], scores[user, -1] - error[user])
+        near = _near(users[user], items, excluded.of(user), scores[user, -1] - error[user])
         exact = _exact(users[user], items.vectors[near]) if lengths[user] else np.zeros(len(near))
         order = np.lexsort((items.positions[near], -exact))[:n]
         positions[user, : len(order)], scores[user, : len(order)] = items.positions[near[order]], exact[order]
     return positions, scores
 
 
-def _sieve(
-    users: np.ndarray, lengths: np.ndarray, items: Items, kept: int, rows: np.ndarray, ranks: np.ndarray
-) -> Candidates:
-    """The `kept` best of each user by float32 scores; nothing for vectors of length 0, to which all items are equal.
-
-    What is excluded comes as the users (E,) and items (E,) of each pair, by item.
-    """
+def _sieve(users: np.ndarray, lengths: np.ndarray, items: Items, kept: int, excluded: Excluded) -> Candidates:
+    """The `kept` best of each user by float32 scores; nothing for vectors of length 0, to which all items are equal."""
     found = Candidates(len(users), kept)
     active = np.flatnonzero(lengths)
+    vectors = users[active]
     for first in range(0, len(items.positions), TILE_ITEMS):
-        active = active[lengths[active] * items.lengths[first] >= found.bars[active]]
+        in_reach = lengths[active] * items.lengths[first] >= found.bars[active]
+        if not in_reach.all():
+            active, vectors = active[in_reach], vectors[in_reach]
         if not len(active):
             break
-        tile = users[active] @ items.vectors[first : first + TILE_ITEMS].T
-        inside = slice(*np.searchsorted(ranks, [first, first + TILE_ITEMS]))
-        places = np.full(len(users), -1)
-        places[active] = np.arange(len(active))
-        asked = places[rows[inside]]
-        tile[asked[asked >= 0], ranks[inside][asked >= 0] - first] = -np.inf
+        tile = vectors @ items.vectors[first : first + TILE_ITEMS].T
+        excluded.strike(tile, active, first)
         found.add(active, tile, first)
     found.raise_bars()
     return found
@@ -197,18 +210,21 @@ def _sieve(
 def _rescored(users: np.ndarray, items: Items, keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The n best of each user's candidates (B, K) by float64 scores: positions and scores (B, n)."""
     positions, scores = np.empty((len(users), n), dtype=np.int32), np.empty((len(users), n))
-    for start in range(0, len(users), RESCORED):
-        part = slice(start, start + RESCORED)
-        ranks, empty = keys[part] & LOWER_HALF, keys[part] == EMPTY
-        exact = np.where(empty, -np.inf, _exact(users[part, None], items.vectors[ranks]))
-        given = np.where(empty, -1, items.positions[ranks])
-        order = np.lexsort((given, -exact))[:, :n]
-        positions[part], scores[part] = (np.take_along_axis(one, order, axis=1) for one in (given, exact))
+    step = max(RESCORED // keys.shape[1], 1)
+    for start in range(0, len(users), step):
+        part = slice(start, start + step)
+        found = np.where(keys[part] == EMPTY, -1, items.positions.take(keys[part] & LOWER_HALF))
+        found.sort(axis=1)  # ties go to the smaller position, for the sort by score is stable
+        vectors = items.vectors.take(items.places.take(found), axis=0)  # (b, K, F)
+        exact = np.where(found < 0, -np.inf, _exact(users[part, None], vectors))
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :n]
+        positions[part] = np.take_along_axis(found, order, axis=1)
+        scores[part] = np.take_along_axis(exact, order, axis=1)
     return positions, scores
 
 
 def _near(user: np.ndarray, items: Items, excluded: np.ndarray, least: float) -> np.ndarray:
-    """Ranks of the items, but for those excluded, whose float32 score for this user (F,) reaches `least`."""
+    """Places of the items, but for those excluded, whose float32 score for this user (F,) reaches `least`."""
     scores = items.vectors @ user
     scores[excluded] = -np.inf
     return np.flatnonzero(scores >= max(least, LOWEST))
@@ -219,18 +235,19 @@ def _exact(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.vecdot(users.astype(np.float64), items.astype(np.float64))
 
 
-def _error(factors: int) -> float:
-    """How far a float32 inner product can be off, as a share of both lengths, in whatever order it is summed up.
+def _largest_error(lengths: np.ndarray, items: Items, factors: int) -> np.ndarray:
+    """(B,) how far a float32 inner product of users of these lengths can be off, in whatever order it is summed up.
 
-    Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, equation 3.5; one more for the roundings in float64.
+    Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, (3.5); one factor more for what float64 rounds, and
+    what is lost where products are too small for float32.
     """
     unit = (factors + 1) * 2.0**-24
-    return unit / (1 - unit)
+    return unit / (1 - unit) * lengths * items.lengths[0] + factors * np.finfo(np.float32).tiny
 
 
-def _keys(scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """One int64 for each float32 score and rank, in the order of the scores: the bits of floats ascend with them."""
-    return _ascending(scores.view(np.int32)).astype(np.int64) << 32 | ranks
+def _keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """One int64 for each float32 score and place, in the order of the scores: the bits of floats ascend with them."""
+    return _ascending(scores.view(np.int32)).astype(np.int64) << 32 | places
 
 
 def _scores(keys: np.ndarray) -> np.ndarray:
@@ -244,7 +261,7 @@ def _ascending(bits: np.ndarray) -> np.ndarray:
 
 
 def _block_users(n: int, memory_bytes: int) -> int:
-    """Users of one block: a score takes 4 bytes and whether it counts 1, a candidate 8, and 8 again where it is sorted."""
+    """Users of one block: a score takes 4 bytes and whether it counts 1, a candidate 8 and as much while sorting."""
     bytes_per_user = TILE_ITEMS * 5 + (n + SPARE + TILE_ITEMS) * 16
     return min(max(memory_bytes // bytes_per_user, 1), BLOCK_USERS)
 
@@ -280,3 +297,9 @@ def _check(
         broken = len(vectors) - np.isfinite(vectors).all(axis=1).sum()
         if broken:
             raise ValueError(f"{broken} {name} vectors hold NaN or infinity: train that model again before retrieval")
+    largest = [float(np.abs(vectors).max(initial=0)) for vectors in (user_vectors, item_vectors)]
+    if largest[0] * largest[1] * user_vectors.shape[1] > float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"user vectors hold numbers up to {largest[0]:.3g}, item vectors up to {largest[1]:.3g}, and products may "
+            "exceed float32: train that model again before retrieval"
+        )

@@ -1,5 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 from models import retrieval
@@ -12,47 +17,108 @@ EXCLUDE = sparse.random_array((201, 90), density=0.3, rng=DICE, format="csr")
 ALLOWED = DICE.random(90) < 0.5
 
 
-def by_sorting(n, exclude, allowed):
-    """The answer the slow way: all scores at once, sorted."""
-    scores = USERS @ ITEMS.T
+@pytest.fixture(params=[(512, 512), (16, 8), (200, 1)], ids=str)
+def blocks(monkeypatch, request):
+    """Users of a block and items of a tile: those of the kernel, and so few that everything takes many of them."""
+    monkeypatch.setattr(retrieval, "BLOCK_USERS", request.param[0])
+    monkeypatch.setattr(retrieval, "TILE_ITEMS", request.param[1])
+
+
+def by_sorting(users, items, n, exclude, allowed):
+    """The answer the slow way: all scores at once, in float64, sorted."""
+    scores = users.astype(np.float64) @ items.T.astype(np.float64)
     scores[exclude.toarray() != 0] = -np.inf
     scores[:, ~allowed] = -np.inf
+    scores = np.pad(scores, ((0, 0), (0, n)), constant_values=-np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
     best = np.take_along_axis(scores, order, axis=1)
     return np.where(np.isfinite(best), order, -1), best
 
 
-@pytest.mark.parametrize("n", [1, 7, 60, 90])
-def test_the_best_are_those_that_sorting_finds(n):
-    """Exact: the same items in the same order as sorting all scores, for short and for full lists."""
+@pytest.mark.parametrize("n", [1, 7, 60, 90, 200])
+def test_the_best_are_those_that_sorting_finds(blocks, n):
+    """Exact: the same items in the same order as sorting all scores, for short, full and overfull lists."""
     positions, scores = top_items(USERS, ITEMS, n, EXCLUDE, ALLOWED)
-    expected_positions, expected_scores = by_sorting(n, EXCLUDE, ALLOWED)
+    expected_positions, expected_scores = by_sorting(USERS, ITEMS, n, EXCLUDE, ALLOWED)
     np.testing.assert_array_equal(positions, expected_positions)
-    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-7)
     assert (positions.dtype, scores.dtype) == (np.int32, np.float32)
 
 
-def test_memory_changes_nothing(monkeypatch):
-    """Blocks of 64 users and 16 items give the same bits as one block."""
-    monkeypatch.setattr(retrieval, "GRID_ITEMS", 16)
-    whole, pieces = top_items(USERS, ITEMS, 20, EXCLUDE), top_items(USERS, ITEMS, 20, EXCLUDE, memory_bytes=1)
-    np.testing.assert_array_equal(whole[0], pieces[0])
-    np.testing.assert_array_equal(whole[1], pieces[1])
+@settings(max_examples=60, deadline=None)
+@given(
+    users=arrays(np.float32, (5, 3), elements=st.integers(-2, 2)),
+    items=arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.integers(-2, 2)),
+    n=st.integers(1, 20),
+    tile=st.integers(1, 70),
+    data=st.data(),
+)
+def test_ties_are_broken_as_sorting_breaks_them(users, items, n, tile, data):
+    """Small whole numbers tie everywhere, also at 0, and every list is still that of a stable sort."""
+    exclude = sparse.csr_matrix(data.draw(arrays(np.int8, (5, len(items)), elements=st.integers(0, 1))))
+    allowed = data.draw(arrays(bool, len(items)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "TILE_ITEMS", tile)
+        found = top_items(users, items, n, exclude, allowed)
+    for one, expected in zip(found, by_sorting(users, items, n, exclude, allowed), strict=True):
+        np.testing.assert_array_equal(one, expected)
 
 
-@pytest.mark.parametrize(("items", "memory"), [(1_000, 1 << 24), (1_000_000, 256 << 20), (5_000_000, 64 << 20)])
-def test_a_block_stays_under_its_ceiling(items, memory):
-    """Scores of one block take no more than the memory granted, whatever the catalogue."""
-    block_users, block_items = retrieval._block_shape(items, memory)
-    assert block_users * min(block_items, items) * 4 <= memory
+def test_most_items_are_left_out_where_few_have_long_vectors(monkeypatch):
+    """No product beats that of both lengths: when 400 of 4,000 items are long, the others are never scored."""
+    monkeypatch.setattr(retrieval, "TILE_ITEMS", 400)
+    items = DICE.normal(size=(4000, 8)).astype(np.float32)
+    items[DICE.permutation(4000)[:400]] *= 1000
+    seen, add = [], retrieval.Candidates.add
+    monkeypatch.setattr(retrieval.Candidates, "add", lambda *told: [seen.append(told[3]), add(*told)])
+    nothing, everything = sparse.csr_matrix((201, 4000)), np.ones(4000, dtype=bool)
+    positions, _ = top_items(USERS, items, 5, nothing, everything)
+    np.testing.assert_array_equal(positions, by_sorting(USERS, items, 5, nothing, everything)[0])
+    assert seen == [0]
 
 
-@pytest.mark.parametrize("grid", [4, 32_768])
-def test_ties_go_to_the_smaller_position(monkeypatch, grid):
-    """When all items score the same, the first n are given in order, also across blocks."""
-    monkeypatch.setattr(retrieval, "GRID_ITEMS", grid)
-    positions, _ = top_items(np.ones((2, 1), np.float32), np.ones((11, 1), np.float32), 6, memory_bytes=1)
+@pytest.mark.parametrize(("memory", "threads"), [(1, 1), (1 << 20, 3), (256 << 20, 2)])
+def test_neither_memory_nor_threads_nor_company_change_a_bit(blocks, memory, threads):
+    """A user's list and scores are those that the user gets when asked about alone."""
+    positions, scores = top_items(USERS, ITEMS, 20, EXCLUDE, None, memory, threads)
+    for user in range(0, 201, 40):
+        alone = top_items(USERS[[user]], ITEMS, 20, EXCLUDE[[user]])
+        np.testing.assert_array_equal(positions[[user]], alone[0])
+        np.testing.assert_array_equal(scores[[user]], alone[1])
+
+
+def test_memory_stays_under_its_ceiling():
+    """Lists for 3,000 users from 20,000 items, 240 MB of scores, take 8 MiB beside the vectors and the answer."""
+    users, items = (DICE.normal(size=(count, 8)).astype(np.float32) for count in (3_000, 20_000))
+    tracemalloc.start()
+    positions, scores = top_items(users, items, 10, memory_bytes=8 << 20, threads=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (8 << 20) + 5 * items.nbytes + positions.nbytes + scores.nbytes
+
+
+def test_what_float32_cannot_tell_apart_is_in_order():
+    """200 items whose scores are one number in float32 come in the order of their scores in float64."""
+    steps = DICE.permutation(200)
+    items = np.stack([np.ones(200), steps * 2.0**-34], axis=1).astype(np.float32)
+    positions, _ = top_items(np.ones((1, 2), np.float32), items, 10)
+    assert len(np.unique(items.sum(axis=1))) == 1
+    assert steps[positions[0]].tolist() == list(range(199, 189, -1))
+
+
+def test_ties_go_to_the_smaller_position(blocks):
+    """When all items score the same, the first n are given in order, also across tiles."""
+    positions, _ = top_items(np.ones((2, 1), np.float32), np.ones((99, 1), np.float32), 6)
     assert positions.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+def test_a_user_without_a_vector_gets_the_first_items(blocks):
+    """To a vector of zeros all items are equal: the first that are allowed and not excluded, each with score 0."""
+    cold = np.zeros((1, 8), np.float32)
+    exclude, allowed = sparse.csr_matrix(np.eye(1, 90, 3)), np.arange(90) > 0
+    positions, scores = top_items(cold, ITEMS, 4, exclude, allowed)
+    assert positions.tolist() == [[1, 2, 4, 5]]
+    assert scores.tolist() == [[0, 0, 0, 0]]
 
 
 def test_missing_places_are_padded():
@@ -77,6 +143,12 @@ def test_broken_vectors_are_refused():
     broken[5, 2] = np.nan
     with pytest.raises(ValueError, match="1 item vectors hold NaN"):
         top_items(USERS, broken, 3)
+
+
+def test_vectors_too_long_for_float32_are_refused():
+    """A product of infinity would stand above all others, so vectors that can make one are named before they do."""
+    with pytest.raises(ValueError, match=r"user vectors hold numbers up to 1e\+30, item vectors up to 1e\+10"):
+        top_items(np.full((1, 8), 1e30, np.float32), np.full((2, 8), 1e10, np.float32), 1)
 
 
 def test_shapes_must_agree():
