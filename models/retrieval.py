@@ -116,7 +116,7 @@ class Excluded:
         order = order[np.searchsorted(places, 0, sorter=order) :]  # the rest may be given to nobody
         return cls(rows[order], places[order])
 
-    def of(self, user: int) -> np.ndarray:
+    def of(self, user: np.integer) -> np.ndarray:
         """The items that one user must not be given."""
         return self.places[self.rows == user]
 
@@ -182,8 +182,11 @@ def _answer(users: np.ndarray, items: Items, n: int, excluded: Excluded) -> tupl
     error = _largest_error(lengths, items, users.shape[1])
     unsure = (found.bars > LOWEST) & (found.bars + error >= scores[:, -1])
     for user in np.flatnonzero(unsure | (lengths == 0)):
-        near = _near(users[user], items, excluded.of(user), scores[user, -1] - error[user])
-        exact = _exact(users[user], items.vectors[near]) if lengths[user] else np.zeros(len(near))
+        if lengths[user]:
+            near = _near(users[user], items, excluded.of(user), scores[user, -1] - error[user])
+        else:
+            near = _first(items, n, excluded.of(user))
+        exact = _exact(users[user], items.vectors[near])
         order = np.lexsort((items.positions[near], -exact))[:n]
         positions[user, : len(order)], scores[user, : len(order)] = items.positions[near[order]], exact[order]
     return positions, scores
@@ -228,6 +231,13 @@ def _near(user: np.ndarray, items: Items, excluded: np.ndarray, least: float) ->
     scores = items.vectors @ user
     scores[excluded] = -np.inf
     return np.flatnonzero(scores >= max(least, LOWEST))
+
+
+def _first(items: Items, n: int, excluded: np.ndarray) -> np.ndarray:
+    """Places of the first n items by position, but for those excluded: the best of a user to whom all are equal."""
+    free = items.places >= 0
+    free[items.positions[excluded]] = False
+    return items.places[np.flatnonzero(free)[:n]]
 
 
 def _exact(users: np.ndarray, items: np.ndarray) -> np.ndarray:

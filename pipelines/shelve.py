@@ -140,9 +140,11 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
 def similar(run: Run, marts: Marts, is_available: np.ndarray) -> pd.DataFrame:
     """The nearest available items of every item in the profile space."""
     vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))
-    length, memory = run.settings.shelve.length, run.settings.fuse.memory_mb << 20
+    settings, memory = run.settings, run.settings.fuse.memory_mb << 20
     itself = sparse.identity(len(vectors), format="csr", dtype=np.float32)
-    positions, scores = retrieval.top_items(vectors, vectors, length, itself, is_available, memory)
+    positions, scores = retrieval.top_items(
+        vectors, vectors, settings.shelve.length, itself, is_available, memory, settings.machine.threads
+    )
     item, place = np.nonzero(positions >= 0)
     return pd.DataFrame(
         {

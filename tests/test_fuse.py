@@ -20,7 +20,7 @@ from pipelines.fuse.slate import Lesson, Slate
 from pipelines.fuse.sources import SOURCES, Beside, Factors, Habit, Popularity, Sources
 from pipelines.settings import Settings
 
-MEMORY = 1 << 20
+MEMORY, THREADS = 1 << 20, 2
 
 
 class SmallRun:
@@ -37,10 +37,10 @@ def sources() -> Sources:
     beside[0, 2] = 0.5
     column = lambda values: np.array(values, dtype=np.float32)[:, None]  # noqa: E731
     by_name = {
-        "als": Factors(column([1.0, 0.0]), column([0.9, 0.8, 0.1, 0.0, 0.0, 9.0]), MEMORY),
+        "als": Factors(column([1.0, 0.0]), column([0.9, 0.8, 0.1, 0.0, 0.0, 9.0]), MEMORY, THREADS),
         "neighbours": Beside(Neighbours(beside), bought),
-        "profile": Factors(column([1.0, 0.0]), column([0.0, 0.0, 0.0, 1.0, 0.5, 9.0]), MEMORY),
-        "sequence": Factors(column([0.0, 0.0]), column([0.0] * 6), MEMORY),
+        "profile": Factors(column([1.0, 0.0]), column([0.0, 0.0, 0.0, 1.0, 0.5, 9.0]), MEMORY, THREADS),
+        "sequence": Factors(column([0.0, 0.0]), column([0.0] * 6), MEMORY, THREADS),
         "habit": Habit(bought * 0.7),
         "popularity": Popularity(np.array([1.0, 0.0, 3.0, 0.0, 2.0, 9.0])),
     }

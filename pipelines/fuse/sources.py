@@ -38,9 +38,11 @@ class Factors:
     users: np.ndarray  # (U, F)
     items: np.ndarray  # (I, F)
     memory_bytes: int
+    threads: int
 
     def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
-        return retrieval.top_items(self.users[users], self.items, n, exclude, allowed, self.memory_bytes)[0]
+        vectors = self.users[users]
+        return retrieval.top_items(vectors, self.items, n, exclude, allowed, self.memory_bytes, self.threads)[0]
 
     def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         parts = [slice(start, start + ROWS_PER_SLICE) for start in range(0, len(users), ROWS_PER_SLICE)]
@@ -111,7 +113,7 @@ class Sources:
     def load(cls, run: Run, marts: Marts, part: str) -> "Sources":
         """The sources as trained on `part` of the run's cuts."""
         until, settings = run.cuts[part], run.settings
-        memory = settings.fuse.memory_mb << 20
+        machine = settings.fuse.memory_mb << 20, settings.machine.threads
         als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
         check_stamp(profile, users=marts.users, items=marts.items)
@@ -120,10 +122,10 @@ class Sources:
         window = settings.fuse.popularity_days
         buyers = cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window)
         by_name: dict[str, Source] = {
-            "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), memory),
+            "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), *machine),
             "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
-            "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, memory),
-            "sequence": Factors(sequence[0], sequence[1], memory),
+            "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, *machine),
+            "sequence": Factors(sequence[0], sequence[1], *machine),
             "habit": Habit(marts.habit(until)),
             "popularity": Popularity(buyers),
         }
