@@ -20,8 +20,8 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-BLOCK_USERS = 512
-TILE_ITEMS = 512  # 512 × 512 scores of 4 bytes: 1 MiB
+BLOCK_USERS = 1024
+TILE_ITEMS = 512  # 1024 × 512 scores of 4 bytes: 2 MiB, which stay in the cache
 SPARE = 12  # candidates beyond n: scores that differ by rounding alone then seldom need every item to be scored
 RESCORED = 8192  # candidates scored again at a time: their vectors take a few MiB
 LOWEST = np.finfo(np.float32).min  # the bar of a user with too few candidates; an excluded item, at -inf, is below it
@@ -56,14 +56,14 @@ def top_items(
     positions = np.full((len(user_vectors), n), -1, dtype=np.int32)
     scores = np.full((len(user_vectors), n), -np.inf, dtype=np.float32)
     items = Items.longest_first(item_vectors, allowed)
-    step = _block_users(n, memory_bytes // threads)
+    step = min(_block_users(n, memory_bytes // threads), -(-len(user_vectors) // threads))
 
     def answer(start: int) -> None:
         block = slice(start, start + step)
         excluded = Excluded.in_order(exclude, block, items)
         positions[block], scores[block] = _answer(user_vectors[block], items, n, excluded)
 
-    if n and len(items.positions):
+    if n and len(items.positions) and len(user_vectors):
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
             list(pool.map(answer, range(0, len(user_vectors), step)))  # the list raises what a thread raised
     return positions, scores
