@@ -59,21 +59,22 @@ Contender = Callable[[Shop], np.ndarray | None]  # (U, N) positions, if it has a
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--users", type=int, default=8_192, help="who are asked about")
+    ask.add_argument("--users", type=int, default=4_096, help="who are asked about")
     ask.add_argument("--items", type=int, default=50_000)
     ask.add_argument("--learn-from", type=int, default=50_000, help="users whose purchases teach the factors")
     ask.add_argument("--rounds", type=int, default=5)
-    ask.add_argument("--spark-users", type=int, default=2_048, help="who are asked about in MLlib; 0: nobody")
+    ask.add_argument("--spark-users", type=int, default=1_024, help="who are asked about in MLlib; 0: nobody")
     told = ask.parse_args()
     threads = os.cpu_count() or 1
     bought = purchases(told.learn_from, told.items)
     defaults = Settings().als
-    told_als = {"regularization": defaults.regularization, "alpha": defaults.alpha, "epochs": 5}
-    model = als.fit(bought, factors=64, threads=threads, **told_als)
+    model = als.fit(bought, regularization=defaults.regularization, alpha=defaults.alpha, epochs=5, threads=threads)
     dice, asked = np.random.default_rng(0), bought[: told.users]
-    drawn = (dice.normal(size=(count, 64)).astype(np.float32) for count in (told.users, told.items))
-    shops = {"ALS factors": Shop(model.user_factors[: told.users], model.item_factors, asked)}
-    shops["flat vectors"] = Shop(*drawn, asked)
+    users, items = (dice.normal(size=(count, 64)).astype(np.float32) for count in (told.users, told.items))
+    shops = {
+        "ALS factors": Shop(model.user_factors[: told.users], model.item_factors, asked),
+        "flat vectors": Shop(users, items, asked),
+    }
     for name, shop in shops.items():
         title = f"{name}: {told.users:,} users, {told.items:,} items of 64 numbers, the best {N}"
         Console(width=110).print(compared(shop, contenders(threads), told.rounds, title))
@@ -169,9 +170,9 @@ def compared(shop: Shop, among: dict[str, Contender], rounds: int, title: str) -
             if lists is not None:
                 recall[name] = np.mean([np.isin(*both).mean() for both in zip(truth, lists, strict=False)])
     table = Table("contender", "CPU s", "wall s", "CPU, sgemm = 1", "wall, sgemm = 1", "recall", title=title)
-    for name, took in seconds.items():
-        told = np.median(np.concatenate([took, np.array(took) / seconds[PRODUCT]], axis=1), axis=0)
-        table.add_row(name, *(f"{value:.2f}" for value in told), f"{recall[name]:.6f}" if name in recall else "")
+    for name, told in seconds.items():
+        figures = np.median(np.concatenate([told, np.array(told) / seconds[PRODUCT]], axis=1), axis=0)
+        table.add_row(name, *(f"{value:.2f}" for value in figures), f"{recall[name]:.6f}" if name in recall else "")
     return table
 
 
@@ -186,17 +187,17 @@ def beside_mllib(shop: Shop, bought: sparse.csr_matrix, rounds: int, threads: in
     """Nanoseconds per pair of user and item. MLlib's factors are its own, of one sweep, and it leaves nothing out."""
     seconds: dict[str, list[tuple[float, float]]] = {"MLlib": [], "Nightshelf": []}
     with tempfile.TemporaryDirectory() as scratch, spark_session(Path(scratch), threads) as spark:
-        java_process = psutil.Process(spark.sparkContext._gateway.proc.pid)
+        (java_process,) = psutil.Process().children()
         rows, columns = bought.nonzero()
         pairs = pd.DataFrame({"user": rows, "item": columns, "rating": 1.0})
         learner = ALS(rank=64, maxIter=1, implicitPrefs=True, userCol="user", itemCol="item")
         model, asked = learner.fit(spark.createDataFrame(pairs)), spark.range(len(shop.users)).toDF("user").cache()
         for _ in range(rounds):
-            begun, wall = java_process.cpu_times(), time.perf_counter()
-            model.recommendForUserSubset(asked, N).write.format("noop").mode("overwrite").save()
-            cpu = sum(java_process.cpu_times()[:2]) - sum(begun[:2])
-            seconds["MLlib"].append((cpu, time.perf_counter() - wall))
-            seconds["Nightshelf"].append(seconds_of(lambda: nightshelf(shop, threads))[1])
+            begun = java_process.cpu_times()
+            recommend = model.recommendForUserSubset(asked, N).write.format("noop").mode("overwrite").save
+            _, (_, wall) = seconds_of(recommend)
+            seconds["MLlib"].append((sum(java_process.cpu_times()[:2]) - sum(begun[:2]), wall))
+            seconds["Nightshelf"].append(seconds_of(partial(nightshelf, shop, threads))[1])
     title = f"{len(shop.users):,} users, {len(shop.items):,} items, {threads} threads"
     table = Table("contender", "CPU ns per pair", "wall ns per pair", title=title)
     for name, told in seconds.items():
