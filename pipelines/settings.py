@@ -232,7 +232,7 @@ class Fuse(Section):
     query_days: int = Field(
         30, ge=1, description="Days for which what a user typed is a reason for the items that match."
     )
-    memory_mb: int = Field(512, ge=16, description="Ceiling of the score tile held in memory.")
+    memory_mb: int = Field(512, ge=16, description="Ceiling of the scores and candidates held while items are sought.")
 
 
 class Shelve(Section):
