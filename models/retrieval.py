@@ -5,7 +5,7 @@
 3. No inner product exceeds the product of both lengths (Cauchy–Schwarz): a user whose bar is above that for the next
    tile is done, and a block whose users are all done leaves the other items out.
 4. These float32 scores are a sieve and no more. What is left is scored again in float64, pair by pair. How much the
-   sieve can have been wrong is bounded; a user for whom that might matter is answered by scoring every item.
+   sieve can have been wrong is bounded; a user for whom that might matter has every item looked at.
 
 A list therefore depends on its user's vector and the items alone: not on tiles, memory, threads or who else is asked
 about. docs/decisions/0019-exact-top-n.md tells what else was tried.
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 BLOCK_USERS = 1024
 TILE_ITEMS = 512  # 1024 × 512 scores of 4 bytes: 2 MiB, which stay in the cache
-SPARE = 12  # candidates beyond n: scores that differ by rounding alone then seldom need every item to be scored
+SPARE = 12  # candidates beyond n: scores that differ by rounding alone then seldom need a look at every item
 RESCORED = 8192  # candidates scored again at a time: their vectors take a few MiB
 LOWEST = np.finfo(np.float32).min  # the bar of a user with too few candidates; an excluded item, at -inf, is below it
 EMPTY = np.iinfo(np.int64).min  # a place without a candidate
@@ -41,8 +41,8 @@ def top_items(
     """The n items with the largest inner product for each user; ties go to the smaller position.
 
     Args:
-        user_vectors: (U, F) float32.
-        item_vectors: (I, F) float32.
+        user_vectors: (U, F), taken as float32.
+        item_vectors: (I, F), taken as float32.
         exclude: (U, I), nonzero where the user must never be given the item.
         allowed: (I,) bool, the items that may be given to anybody; all by default.
         memory_bytes: ceiling for scores and candidates of all blocks at work. It changes the speed, never the result.
@@ -52,6 +52,7 @@ def top_items(
     Raises:
         ValueError: the shapes disagree, a vector holds NaN or infinity, or products might exceed float32.
     """
+    user_vectors, item_vectors = (np.asarray(one, dtype=np.float32) for one in (user_vectors, item_vectors))
     _check(user_vectors, item_vectors, exclude, allowed)
     positions = np.full((len(user_vectors), n), -1, dtype=np.int32)
     scores = np.full((len(user_vectors), n), -np.inf, dtype=np.float32)
