@@ -250,6 +250,7 @@ def why_not(user: UserId, item: ItemId, placement: Placement = "for_you") -> Non
 def search(
     text: Annotated[str, typer.Argument(help="What somebody types; the id of a run performs its stage `search`.")],
     rows: Annotated[int, typer.Option(min=1, max=1000, help="Results at most.")] = 20,
+    user: Annotated[str | None, typer.Option(help="In the order of this user.")] = None,
     explain: Annotated[bool, typer.Option(help="Say why the first ones were found.")] = False,
 ) -> None:
     """Answer any query from the current release: what its words, its meaning and earlier visitors find."""
@@ -258,7 +259,7 @@ def search(
         return
     from pipelines.search.ask import ask
 
-    ask(CONSOLE, home(), text, rows, explain)
+    ask(CONSOLE, home(), text, rows, explain, user)
 
 
 @app.command(rich_help_panel="Reading")

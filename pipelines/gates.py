@@ -37,9 +37,11 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
     before = _current(run)
     made = [
         _books_balance(run),
-        _only_available(frames),
+        _only_available(run, frames),
         _at_least("users_served", _users_served(run, marts, shelves, frames["items"]), gates.min_users_served),
         _at_least("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
+        _at_least("head_answered", _head_answered(frames), gates.min_head_answered),
+        _at_least("user_queries_answered", _user_queries_answered(run, marts), gates.min_queries_answered),
         _at_least(
             "overlap_with_current", _overlap(shelves, _of(before[0], "for_you") if before else None), gates.min_overlap
         ),
@@ -88,10 +90,11 @@ def _books_balance(run: Run) -> dict[str, Any]:
     return check("night", "books_balance", is_ok, told, f"{total} rows, file by file")
 
 
-def _only_available(frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def _only_available(run: Run, frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
     unavailable = frames["items"].loc[~frames["items"]["is_available"], "item_id"]
     shown = pd.concat([frames[name]["item_id"] for name in ("user_recommendations", "search_results", "popular_items")])
-    count = int(shown.isin(set(unavailable)).sum())
+    gone = f"item_id in (select item_id from {warehouse.relation(run, 'items')} where not is_available)"
+    count = int(shown.isin(set(unavailable)).sum()) + warehouse.broken(run, "user_search_results", [gone])[-1]
     return check(
         "night", "only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none"
     )
@@ -106,6 +109,21 @@ def _users_served(run: Run, marts: Marts, shelves: pd.DataFrame, items: pd.DataF
 def _queries_answered(marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
     asked = marts.queries()
     return frames["search_results"]["query"].nunique() / len(asked) if len(asked) else None
+
+
+def _head_answered(frames: dict[str, pd.DataFrame]) -> float | None:
+    """Share of the searches for head queries that were for one with results."""
+    head = frames["queries"][frames["queries"]["is_head"]]
+    answered = head["query"].isin(set(frames["search_results"]["query"]))
+    return float(head.loc[answered, "count_searches"].sum() / head["count_searches"].sum()) if len(head) else None
+
+
+def _user_queries_answered(run: Run, marts: Marts) -> float | None:
+    """Share of the pairs of user and query that should have a list of their own and have one."""
+    _, typed = marts.typed(run.day, run.settings.search.user_query_days)
+    wanted = min(typed.nnz, run.settings.search.max_user_queries)
+    listed = f"select distinct user_id, query from {warehouse.relation(run, 'user_search_results')}"
+    return int(marts.frame(f"select count(*) as n from ({listed})")["n"][0]) / wanted if wanted else None
 
 
 def _overlap(shelves: pd.DataFrame, before: pd.DataFrame | None) -> float | None:

@@ -203,6 +203,20 @@ class Marts:
             (len(queries), len(self.items)),
         )
 
+    def user_query_clicks(self, queries: Vocabulary, until: dt.date, after: dt.date) -> pd.DataFrame:
+        """user, query, item of all that users did after these queries between two days and that was not undone."""
+        rows = self.frame(
+            "select user_id, query, item_id from user_query_clicks where known_date <= ? and event_date > ?"
+            " group by all having sum(weight) > ? order by all",
+            until,
+            after,
+            NOTHING,
+        )
+        vocabularies = {"user": self.users, "query": queries, "item": self.items}
+        places = [one.positions(rows[column]) for one, column in zip(vocabularies.values(), rows, strict=True)]
+        found = pd.DataFrame(dict(zip(vocabularies, places, strict=True)))
+        return found[(found >= 0).all(axis=1)]
+
     def typed(self, until: dt.date, days: int) -> tuple[Vocabulary, sparse.csr_matrix]:
         """What users typed in the last `days`: the queries, and (U, Q) 1 for one of today, falling evenly with age."""
         rows = self.frame(

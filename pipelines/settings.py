@@ -256,11 +256,19 @@ class Search(Section):
     preference_weight: float = Field(
         20.0, gt=0, description="Event weight at which a user's leanings are believed half."
     )
+    user_query_days: int = Field(30, ge=1, description="Days for which a user's query gets a list of the user's own.")
+    max_user_queries: int = Field(100_000, ge=0, description="Latest pairs of user and query that get such a list.")
+    user_results: int = Field(20, ge=1, le=1000, description="Results per user and query.")
 
 
 class Gates(Section):
     min_users_served: float = Field(0.95, ge=0, le=1, description="Share of known users who must have a full shelf.")
-    min_queries_answered: float = Field(0.5, ge=0, le=1, description="Share of the queries that must have results.")
+    min_queries_answered: float = Field(
+        0.5, ge=0, le=1, description="Share of the queries, and of users' latest ones, that must have results."
+    )
+    min_head_answered: float = Field(
+        0.9, ge=0, le=1, description="Share of the searches for head queries that must find results."
+    )
     min_overlap: float = Field(
         0.05, ge=0, le=1, description="Mean share of a shelf that stood in the current release too."
     )

@@ -26,6 +26,7 @@ LARGE = (
     "search_parts",
     "user_preferences",
     "query_suggestions",
+    "user_search_results",
 )  # counted in SQL: as frames they would cost more than all the others
 
 

@@ -194,7 +194,7 @@ def test_grades_grow_with_what_people_did(lexical: Lexical):
     """A view, a cart and a purchase after a query are worth more together than the view alone; nothing is 0."""
     slate = engine(lexical).answers(["lantern"])
     wanted = sparse.csr_matrix(([1.0, 9.0], ([0, 0], [0, 3])), shape=(1, len(TITLES)))
-    grades = dict(zip(slate.found.items, Lesson(slate, wanted).grades, strict=True))
+    grades = dict(zip(slate.found.items, Lesson(slate, wanted, "holdout").grades, strict=True))
     assert (grades[0], grades[3], grades[1]) == (1, 4, 0)
 
 

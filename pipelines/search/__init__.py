@@ -9,9 +9,11 @@ import pandas as pd
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
-from pipelines.search import beside, kept, typed
+from pipelines.search import beside, kept, personal, personal_proof, typed
 from pipelines.search.answers import FEATURES, Engine, blocks
+from pipelines.search.leanings import Leanings
 from pipelines.search.lexical import Lexical
+from pipelines.search.personal import Personal
 from pipelines.search.proof import lessons, prove
 from pipelines.search.rankings import Ranking, reasons
 
@@ -21,19 +23,23 @@ COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write search_results, the tables beside them, what answers further queries, and the figures."""
+    """Write search_results, those of users, the tables beside them, what answers further queries, and the figures."""
     marts = Marts(run)
     queries = Vocabulary(marts.queries()["query"])
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
-    ranking, records = prove(run, lessons(run, marts, lexical, queries))
+    told = lessons(run, marts, lexical, queries)
+    ranking, records = prove(run, told)
+    weights, figures = personal_proof.prove(run, personal_proof.lessons(run, marts, told, ranking.name))
+    own = Personal(Leanings.of(run, marts, "final"), weights)
     log = typed.learn(run, marts, run.day)
     engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries)
-    kept.write(folder / "search_parts.parquet", engine, ranking, run.run_id)
+    kept.write(folder / "search_parts.parquet", engine, ranking, own, run.run_id)
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     found.to_parquet(folder / "search_results.parquet", index=False)
+    personal.write(run, marts, found, queries, own, folder / "user_search_results.parquet")
     beside.write(run, log, found, folder)
-    write_json(folder / "metrics.json", records)
+    write_json(folder / "metrics.json", records + figures)
 
 
 def results(engine: Engine, ranking: Ranking, queries: Sequence[str], run_id: str) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""Ask: answer any query from the current release alone, and say why each item was found."""
+"""Ask: answer any query from the current release alone, also for one user, and say why each item was found."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,35 +16,49 @@ from pipelines.raw.files import shown
 from pipelines.search import kept, results
 from pipelines.search.answers import Engine
 from pipelines.search.lexical import words_of
+from pipelines.search.own import Own
 
+NEAREST = "select distinct query from search_results order by levenshtein(query, ?), query limit 3"
 EXPLAINED = 3  # results whose finding is told
 SAID = "select item_id, title, brand, price_cents / 100 as price from items where list_contains(?, item_id)"
 
 
-def ask(console: Console, home: Path, text: str, rows: int = 20, explain: bool = False) -> None:
-    """Print the results of a query; raises NightshelfError for one that finds nothing, with the nearest that do."""
+def ask(
+    console: Console, home: Path, text: str, rows: int = 20, explain: bool = False, user: str | None = None
+) -> None:
+    """Print the results of a query, in a user's own order if one is named.
+
+    Raises NightshelfError for a query that finds nothing, with the nearest that do, and for a user whom the release does
+    not know, with the nearest ids.
+    """
     with warehouse.connect(home) as release:
-        engine, ranking = kept.load(release)
+        engine, ranking, personal = kept.load(release)
+        own = Own.of(release, engine, personal, user) if user else None
         read = understand(text, engine.lexicon)
-        found = results(engine, ranking, [read.query], "").head(rows)
+        found = results(engine, ranking, [read.query], "")
         if not len(found):
-            near = release.execute(
-                "select distinct query from search_results order by levenshtein(query, ?), query limit 3", [read.query]
-            ).fetchall()
-            told = ", ".join(query for (query,) in near) or "none"
-            raise NightshelfError(f"Nothing is found for {read.query!r}. The nearest queries with results: {told}.")
+            near = ", ".join(query for (query,) in release.execute(NEAREST, [read.query]).fetchall())
+            raise NightshelfError(
+                f"Nothing is found for {read.query!r}. The nearest queries with results: {near or 'none'}."
+            )
+        found = (own.ordered(found) if own else found).head(rows)
         said = release.execute(SAID, [found["item_id"].tolist()]).df().set_index("item_id")
-    table = Table(
-        "rank", "item", "title", "brand", "price", "score", "reason", title=f"Results of “{shown(read.meant)}”"
-    )
+    console.print(_table(found, said, f"Results of “{shown(read.meant)}”" + (f" for {shown(user)}" if user else "")))
+    for line in [*_reading(read), *(_telling(engine, own, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
+        console.print(Text(shown(line)), soft_wrap=True)
+
+
+def _table(found: pd.DataFrame, said: pd.DataFrame, title: str) -> Table:
+    """Results with what readers see of the items; of a user's own, with the rank that everybody gets."""
+    is_own = "search_rank" in found
+    table = Table("rank", *["for all"] * is_own, "item", "title", "brand", "price", "score", "reason", title=title)
     for row in found.itertuples(index=False):
         item = said.loc[str(row.item_id)]
         price = "" if np.isnan(item["price"]) else f"{item['price']:.2f}"
-        cells = [str(row.rank), row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
+        ranks = [row.rank, *[row.search_rank for _ in range(is_own)]]
+        cells = [*ranks, row.item_id, item["title"], item["brand"] or "", price, f"{row.score:.3f}", row.reason]
         table.add_row(*(Text(shown(str(one))) for one in cells))
-    console.print(table)
-    for line in [*_reading(read), *(_telling(engine, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
-        console.print(Text(shown(line)), soft_wrap=True)
+    return table
 
 
 def _reading(read: Understood) -> Iterator[str]:
@@ -58,8 +73,9 @@ def _reading(read: Understood) -> Iterator[str]:
         yield f"price: {told}, as “{wish.words}” says"
 
 
-def _telling(engine: Engine, read: Understood, items: Iterator[str]) -> Iterator[str]:
-    """Per item: what each word and field adds, what the meaning owes to each word, what people did."""
+def _telling(engine: Engine, own: Own | None, read: Understood, items: pd.Series) -> Iterator[str]:
+    """Per item: what each word and field adds, what the meaning owes to each word, what people did, and what the user's
+    past says."""
     clicks = engine.clicked([read])
     for item, place in zip(items, engine.items.positions(items), strict=True):
         yield f"{item}:"
@@ -68,6 +84,8 @@ def _telling(engine: Engine, read: Understood, items: Iterator[str]) -> Iterator
         moved = ", ".join(f"{word} {value:+.3f}" for word, value in owed(engine, read, place))
         yield f"  meaning: {moved or 'no word'}"
         yield f"  people: {clicks[0, place]:.1f} of {clicks.sum():.1f} weighted acts after this query"
+        if own:
+            yield "  this user: " + ", ".join(f"{part} {value:+.2f}" for part, value in own.told(place).items())
 
 
 def owed(engine: Engine, read: Understood, place: int) -> list[tuple[str, float]]:

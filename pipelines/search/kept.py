@@ -11,21 +11,23 @@ import pandas as pd
 from pipelines import warehouse
 from pipelines.errors import NothingPublished
 from pipelines.search.answers import Engine
+from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
 
 PART_BYTES = 6 << 20  # of one row: any warehouse takes 8 MiB of text
 
 
-def write(path: Path, engine: Engine, ranking: Ranking, run_id: str) -> None:
-    """Write search_parts: the files of engine and ranking, cut into parts."""
+def write(path: Path, engine: Engine, ranking: Ranking, personal: Personal, run_id: str) -> None:
+    """Write search_parts: the files of engine, ranking and re-ranking, cut into parts."""
     with TemporaryDirectory() as folder:
         engine.save(Path(folder))
         ranking.save(Path(folder))
+        personal.save(Path(folder))
         rows = [(*part, run_id) for file in sorted(Path(folder).iterdir()) for part in _parts(file)]
     pd.DataFrame(rows, columns=["name", "part", "content", "run_id"]).to_parquet(path, index=False)
 
 
-def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking]:
+def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking, Personal]:
     """What answers queries, as the release holds it; raises NothingPublished for one that holds none."""
     if "search_parts" not in warehouse.names(release):
         raise NothingPublished("The current release cannot answer new queries: it is older than that. Run a night.")
@@ -34,7 +36,7 @@ def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking]:
         while row := found.fetchone():
             with (Path(folder) / Path(row[0]).name).open("ab") as file:
                 file.write(base64.b64decode(row[1]))
-        return Engine.load(Path(folder)), Ranking.load(Path(folder))
+        return Engine.load(Path(folder)), Ranking.load(Path(folder)), Personal.load(Path(folder))
 
 
 def _parts(file: Path) -> Iterator[tuple[str, int, str]]:

@@ -28,7 +28,7 @@ def lessons(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> li
         if len(rows):
             lexicon = typed.learn(run, marts, cut).lexicon
             slate = Engine.of(run, marts, part, lexicon, lexical, queries).answers(list(queries.ids[rows]))
-            told.append(Lesson(slate, wanted[rows]))
+            told.append(Lesson(slate, wanted[rows], part))
     return told
 
 

@@ -1,6 +1,7 @@
 """The rankings that contend for the results: trees taught by clicks, and sums of scores or of reciprocal ranks."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 from scipy import sparse
 
 from models import candidates
+from models.errors import NothingToLearn
 from models.ranker import LambdaRank
 from pipelines.marts import values_at
 from pipelines.run import Run, write_json
 from pipelines.search.answers import FEATURES, SOURCES, Slate
 
+LOG = logging.getLogger("nightshelf")
 CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
 MEANING = 0.2  # its share beside the words: an encoder that has read no more than they are knows less
 BEHAVIOUR = 2.0  # of a share: half of what people did after a query outweighs all that texts say
@@ -24,10 +27,14 @@ LARGEST_GRADE = 7
 
 @dataclass(frozen=True)
 class Lesson:
-    """What was known of queries at the end of a day, and (Q, I) the weight of what people then did after each."""
+    """What was known of queries at the end of a day, and (Q, I) the weight of what people then did after each.
+
+    `part`: name of the cut in `Run.cuts`.
+    """
 
     slate: Slate
     wanted: sparse.csr_matrix
+    part: str
 
     @property
     def grades(self) -> np.ndarray:
@@ -89,6 +96,15 @@ def learn(told: Sequence[Lesson], run: Run) -> Ranking:
     ranker = LambdaRank(FEATURES, least_rows=LEAST_ROWS, seed=run.settings.seed, threads=run.settings.machine.threads)
     offsets = candidates.starts(np.concatenate(counts))
     return Ranking("lambdarank", ranker.fit(np.concatenate(rows), offsets, np.concatenate(grades)))
+
+
+def taught(name: str, told: Sequence[Lesson], run: Run) -> Ranking:
+    """A contender as these lessons teach it; the sum, where they teach nothing."""
+    try:
+        return learn(told, run) if name == CONTENDERS[0] else Ranking(name)
+    except NothingToLearn as error:
+        LOG.warning("no trees rank the answers: %s", error)
+        return Ranking()
 
 
 def reasons(slate: Slate) -> np.ndarray:
