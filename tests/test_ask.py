@@ -18,7 +18,9 @@ from pipelines.errors import NightshelfError, NothingPublished
 from pipelines.search import kept
 from pipelines.search.answers import Engine, Reader, Shop
 from pipelines.search.ask import ask
+from pipelines.search.leanings import PARTS, Leanings
 from pipelines.search.lexical import Lexical
+from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
 
 ITEMS = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug [1 | 2]"}
@@ -38,23 +40,35 @@ def engine() -> Engine:
                   Vocabulary(["garden"]), clicks, shop, 10, 8 << 20)  # fmt: skip
 
 
+def personal() -> Personal:
+    """Only what a user has met counts; all items are of one category."""
+    kinds = dict.fromkeys(("category", "brand", "price_band"), np.zeros(3, dtype=np.int64))
+    return Personal(
+        Leanings(kinds, dict.fromkeys(kinds, np.ones(1)), 20.0), np.array([2.0 * (p == "met") for p in PARTS])
+    )
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of three items that answers queries."""
     home = tmp_path_factory.mktemp("home")
-    kept.write(home / "search_parts.parquet", engine(), Ranking(), "night")
+    kept.write(home / "search_parts.parquet", engine(), Ranking(), personal(), "night")
     path = home / "warehouse" / "current.duckdb"
     path.parent.mkdir()
     with duckdb.connect(str(path)) as release:
         release.execute(f"create table search_parts as from '{home / 'search_parts.parquet'}'")
         release.execute("create table search_results as select 'blue mug' as query, 1 as rank, 'c3' as item_id")
         release.execute("create table items (item_id varchar, title varchar, brand varchar, price_cents bigint)")
+        release.execute("create table user_recommendations as select unnest(['anna', 'bert']) as user_id")
+        release.execute(
+            "create table user_history as select 'anna' as user_id, 'b2' as item_id, 5.0 as weight, true as is_bought"
+        )
         for item, title in ITEMS.items():
             release.execute("insert into items values (?, ?, null, 500)", [item, title])
     return home
 
 
-def told(home: Path, text: str, **wishes: bool) -> str:
+def told(home: Path, text: str, **wishes: bool | str) -> str:
     console = Console(record=True, width=160)
     ask(console, home, text, **wishes)
     return console.export_text()
@@ -63,9 +77,10 @@ def told(home: Path, text: str, **wishes: bool) -> str:
 def test_what_is_kept_answers_as_before(home: Path):
     """The engine that is read from the release gives the same candidates with the same features."""
     with duckdb.connect(str(home / "warehouse" / "current.duckdb")) as release:
-        again, ranking = kept.load(release)
+        again, ranking, order = kept.load(release)
     before, after = engine(), again
     assert ranking == Ranking()
+    assert order.weights.tolist() == personal().weights.tolist()
     assert after.answers(["blue garden"]).found.items.tolist() == before.answers(["blue garden"]).found.items.tolist()
     assert after.clicks.toarray().tolist() == before.clicks.toarray().tolist()
 
@@ -85,6 +100,26 @@ def test_an_explanation_names_words_fields_and_people(home: Path):
     assert "garden in title +" in text
     assert "meaning: garden" in text
     assert "7.0 of 7.0 weighted acts" in text
+
+
+def first(text: str) -> str:
+    """The item of the first row of a printed table."""
+    return next(name for line in text.splitlines() if "│ 1 " in line for name in ITEMS if f" {name} " in line)
+
+
+def test_a_user_gets_an_order_of_their_own(home: Path):
+    """Anna's chair goes before the lantern, with its rank for all beside it; Bert, who has no past, gets what all get."""
+    assert first(told(home, "garden lantern")) == first(told(home, "garden lantern", user="bert")) == "a1"
+    own = told(home, "garden lantern", user="anna", explain=True)
+    assert first(own) == "b2"
+    assert "for all" in own
+    assert "this user: category +0.00, brand +0.00, price_band +0.00, likeness +0.00, met +3.58, bought +0.00" in own
+
+
+def test_a_user_whom_nobody_knows_is_offered_the_nearest(home: Path):
+    """The error names ids that exist, the nearest first."""
+    with pytest.raises(NightshelfError, match="No user 'ana' in the current release. The nearest: anna, bert"):
+        told(home, "garden", user="ana")
 
 
 def test_a_query_that_finds_nothing_offers_the_nearest(home: Path):

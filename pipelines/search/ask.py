@@ -28,8 +28,8 @@ def ask(
 ) -> None:
     """Print the results of a query, in a user's own order if one is named.
 
-    Raises NightshelfError for a query that finds nothing, with the nearest that do, and for a user whom the release does
-    not know, with the nearest ids.
+    Raises NightshelfError for a query that finds nothing, with the nearest that do, and for a user whom the release
+    does not know, with the nearest ids.
     """
     with warehouse.connect(home) as release:
         engine, ranking, personal = kept.load(release)
