@@ -1,6 +1,5 @@
 """Leanings: what a user's past says of an item that some query found, in a few numbers."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from scipy import sparse
 
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
-from pipelines.search.facets import FACETS
 
-PARTS = (*FACETS, "likeness", "met", "bought")
+PARTS = ("brand", "price", "style", "met", "bought")
 
 
 @dataclass(frozen=True)
@@ -35,65 +33,84 @@ class Past:
 class Leanings:
     """What is known of the items by which a past speaks for them.
 
+    Which kind of thing is wanted is the query's matter, so that price and style are those among items of one category.
+
     Attributes:
-        values: by facet, (I,) the number of each item's value, -1 where it has none.
-        usual: by facet, (C,) share of each value in what people did.
+        brands: (I,) number of each item's brand, -1 where it has none.
+        usual: (B,) share of each brand in what people did.
+        prices: (I,) logarithm of the price over the median of the category, 0 where unknown.
+        styles: (I, E) unit vectors of what sets an item off from the others of its category.
         prior: event weight at which a user's leanings are believed half.
     """
 
-    values: Mapping[str, np.ndarray]
-    usual: Mapping[str, np.ndarray]
+    brands: np.ndarray
+    usual: np.ndarray
+    prices: np.ndarray
+    styles: np.ndarray
     prior: float
 
     @classmethod
     def of(cls, run: Run, marts: Marts, part: str) -> "Leanings":
-        people = marts.people(marts.cuts[part])
-        done = np.asarray(marts.interactions(marts.cuts[part])[people].sum(axis=0)).ravel()
-        values = {facet: pd.factorize(marts.catalogue[facet])[0] for facet in FACETS}
-        usual = {facet: _shares(done, told) for facet, told in values.items()}
-        return cls(values, usual, run.settings.search.preference_weight)
+        """As one of the night's trainings sees the items."""
+        until, goods = marts.cuts[part], marts.catalogue
+        vectors = np.load(run.of("train_profile", part, "item_vectors.npy"))
+        brands = pd.factorize(goods["brand"])[0]
+        done = np.asarray(marts.interactions(until)[marts.people(until)].sum(axis=0)).ravel()
+        prior = run.settings.search.preference_weight
+        return cls(brands, _shares(done, brands), _prices(goods), _styles(vectors, goods["category"]), prior)
 
-    def parts(self, past: Past, vectors: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(R, PARTS): logarithms of `user_preferences.lift`, cosine of item and past by the items' vectors (I, E),
-        logarithm of 1 + event weight, whether it was bought. All are 0 for users without a past."""
+    def parts(self, past: Past, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(R, PARTS): logarithm of the brand's `user_preferences.lift`; product of item's and user's price; cosine of
+        item's and user's style; logarithm of 1 + event weight; whether it was bought. 0 for users without a past."""
+        total = np.asarray(past.weights.sum(axis=1)).ravel()
+        paid = (past.weights @ self.prices) / (total + self.prior)
         columns = [
-            *self._lifts(past.weights, users, items),
-            np.einsum("re,re->r", _units(past.weights @ vectors)[users], vectors[items]),
+            self._brands(past.weights, users, items),
+            paid[users] * self.prices[items],
+            np.einsum("re,re->r", _units(past.weights @ self.styles)[users], self.styles[items]),
             np.log1p(values_at(past.weights, users, items)),
             values_at(past.bought, users, items),
         ]
         return np.stack(columns, axis=1)
 
-    def _lifts(self, weights: sparse.csr_matrix, users: np.ndarray, items: np.ndarray) -> Iterator[np.ndarray]:
-        for facet, values in self.values.items():
-            usual, value = self.usual[facet], values[items]
-            sums = sparse.csr_matrix(weights @ _members(values, len(usual)))
-            total, known = np.asarray(sums.sum(axis=1)).ravel()[users], np.maximum(value, 0)
-            against = values_at(sums, users, known) / np.where(usual[known] > 0, usual[known], np.inf)
-            yield np.where(value >= 0, np.log((against + self.prior) / (total + self.prior)), 0.0)
+    def _brands(self, weights: sparse.csr_matrix, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        known, brand = np.flatnonzero(self.brands >= 0), np.maximum(self.brands[items], 0)
+        shape = len(self.brands), len(self.usual)
+        sums = sparse.csr_matrix(
+            weights @ sparse.csr_matrix((np.ones(len(known)), (known, self.brands[known])), shape=shape)
+        )
+        total = np.asarray(sums.sum(axis=1)).ravel()[users]
+        against = values_at(sums, users, brand) / np.where(self.usual[brand] > 0, self.usual[brand], np.inf)
+        return np.where(self.brands[items] >= 0, np.log((against + self.prior) / (total + self.prior)), 0.0)
 
     def save(self, path: Path) -> None:
-        arrays = {f"values_{facet}": told for facet, told in self.values.items()}
-        arrays |= {f"usual_{facet}": told for facet, told in self.usual.items()}
-        np.savez(path, prior=self.prior, **arrays)
+        np.savez(path, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> "Leanings":
         with np.load(path) as told:
-            values, usual = ({facet: told[f"{name}_{facet}"] for facet in FACETS} for name in ("values", "usual"))
-            return cls(values, usual, float(told["prior"]))
-
-
-def _members(values: np.ndarray, count: int) -> sparse.csr_matrix:
-    """(I, C) 1 where an item has a value."""
-    known = np.flatnonzero(values >= 0)
-    return sparse.csr_matrix((np.ones(len(known)), (known, values[known])), shape=(len(values), count))
+            return cls(**{name: told[name] for name in told})
 
 
 def _shares(done: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(C,) share of each value in what was done (I,) with items that have one; never empty."""
     sums = np.bincount(values[values >= 0], weights=done[values >= 0], minlength=int(values.max(initial=0)) + 1)
     return sums / max(sums.sum(), 1e-9)
+
+
+def _prices(goods: pd.DataFrame) -> np.ndarray:
+    logarithm = np.log(goods["price_cents"].astype(float).where(goods["price_cents"] > 0))
+    return (logarithm - logarithm.groupby(goods["category"], dropna=False).transform("median")).fillna(0.0).to_numpy()
+
+
+def _styles(vectors: np.ndarray, categories: pd.Series) -> np.ndarray:
+    """(I, E) unit vectors, 0 for an item that is alone in its category."""
+    kinds = pd.factorize(categories, use_na_sentinel=False)[0]
+    sums = np.zeros((int(kinds.max(initial=0)) + 1, vectors.shape[1]), dtype=np.float64)
+    np.add.at(sums, kinds, vectors)
+    counts = np.bincount(kinds)
+    others = vectors - (sums / np.maximum(counts, 1)[:, None])[kinds]
+    return _units(np.where(counts[kinds, None] > 1, others, 0.0)).astype(np.float32)
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:

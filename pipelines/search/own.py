@@ -44,9 +44,9 @@ class Own:
         """Rows of search_results of one query as the user gets them, with the columns of user_search_results."""
         answers = Answers.published(found, Vocabulary(found["query"]), self.engine.items)
         asked = Asked(FIRST, FIRST)
-        return rows(found, answers, asked, self.personal, self.past, self.engine.item_vectors, len(found))
+        return rows(found, answers, asked, self.personal, self.past, len(found))
 
     def told(self, place: int) -> dict[str, float]:
         """By part, what it adds to the personal score of an item, by its position."""
-        parts = self.personal.leanings.parts(self.past, self.engine.item_vectors, FIRST, np.array([place]))
+        parts = self.personal.leanings.parts(self.past, FIRST, np.array([place]))
         return dict(zip(PARTS, (parts[0] * self.personal.weights).tolist(), strict=True))

@@ -93,23 +93,21 @@ class Personal:
 def write(run: Run, marts: Marts, found: pd.DataFrame, queries: Vocabulary, personal: Personal, path: Path) -> None:
     """Write user_search_results; `found` are the rows of search_results, in the order of `queries`."""
     answers, asked = Answers.published(found, queries, marts.items), latest(run, marts, queries)
-    past, told, count = Past.of(marts, "final"), vectors(run, "final"), run.settings.search.user_results
+    past, count = Past.of(marts, "final"), run.settings.search.user_results
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for start in range(0, len(asked.users), PAIRS_PER_BLOCK):
             block = asked.only(slice(start, start + PAIRS_PER_BLOCK))
-            listed = rows(found, answers, block, personal, past, told, count)
+            listed = rows(found, answers, block, personal, past, count)
             listed = listed.assign(user_id=marts.users.ids[listed["user"]])
             writer.write_table(pa.Table.from_pandas(listed[COLUMNS], SCHEMA, preserve_index=False))
 
 
-def known(
-    answers: Answers, asked: Asked, leanings: Leanings, past: Past, vectors: np.ndarray
-) -> tuple[Candidates, np.ndarray]:
+def known(answers: Answers, asked: Asked, leanings: Leanings, past: Past) -> tuple[Candidates, np.ndarray]:
     """The answers of pairs, with minus the logarithm of the rank and PARTS as scores; and their rows in `answers`."""
     rows = answers.rows(asked.queries)
     counts = np.diff(answers.offsets)[asked.queries]
     users, place = np.unique(asked.users, return_inverse=True)
-    parts = leanings.parts(past.only(users), vectors, np.repeat(place, counts), answers.items[rows])
+    parts = leanings.parts(past.only(users), np.repeat(place, counts), answers.items[rows])
     told = np.column_stack([-np.log(answers.ranks[rows]), parts])
     return Candidates(asked.users, candidates.starts(counts), answers.items[rows], told), rows
 
@@ -127,11 +125,11 @@ def latest(run: Run, marts: Marts, queries: Vocabulary) -> Asked:
 
 
 def rows(
-    found: pd.DataFrame, answers: Answers, asked: Asked, personal: Personal, past: Past, vectors: np.ndarray, count: int
+    found: pd.DataFrame, answers: Answers, asked: Asked, personal: Personal, past: Past, count: int
 ) -> pd.DataFrame:
     """The first `count` answers of pairs as `user`, and the columns of user_search_results but for the ids; `found` are
     the rows of search_results from which the answers were made."""
-    told, places = known(answers, asked, personal.leanings, past, vectors)
+    told, places = known(answers, asked, personal.leanings, past)
     score = first(scores(told.scores, personal.weights), answers.exact[places])
     ranks = told.ranks(score)
     kept = np.flatnonzero(ranks <= count)
@@ -139,8 +137,3 @@ def rows(
     listed = found.iloc[places[kept]].reset_index(drop=True).rename(columns={"rank": "search_rank"})
     own = told.scores[kept, 1:] @ personal.weights
     return listed.assign(user=told.row_owners[kept], rank=ranks[kept], score=score[kept], personal_score=own)
-
-
-def vectors(run: Run, part: str) -> np.ndarray:
-    """(I, E) of the encoder of one of the run's trainings."""
-    return np.load(run.of("train_profile", part, "item_vectors.npy"))

@@ -15,7 +15,7 @@ from models.vocabulary import Vocabulary
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 from pipelines.search.leanings import PARTS, Leanings, Past
-from pipelines.search.personal import Answers, Asked, known, scores, vectors
+from pipelines.search.personal import Answers, Asked, known, scores
 from pipelines.search.rankings import Lesson, first, taught
 
 LOG = logging.getLogger("nightshelf")
@@ -47,7 +47,7 @@ def lessons(run: Run, marts: Marts, told: Sequence[Lesson], chosen: str) -> list
         asked, wanted = _clicked(run, marts, lesson)
         if len(asked.users):
             leanings, past = Leanings.of(run, marts, lesson.part), Past.of(marts, lesson.part)
-            found, rows = known(answers, asked, leanings, past, vectors(run, lesson.part))
+            found, rows = known(answers, asked, leanings, past)
             made.append(PersonalLesson(found, answers.exact[rows], wanted))
     return made
 
