@@ -262,6 +262,18 @@ def search(
     ask(CONSOLE, home(), text, rows, explain, user)
 
 
+@app.command(rich_help_panel="The night")
+def answer(
+    queries: Annotated[list[str], typer.Argument(help="Queries that nobody may have typed yet, each quoted.")],
+) -> None:
+    """Publish answers to further queries at once, and from now on every night."""
+    from pipelines import asked, warehouse
+
+    run, new = asked.answer(home(), queries, _owner())
+    _print(f"{len(new)} answered:", ", ".join(new))
+    _print("Readers see", f"{warehouse.current(home())}; each night answers them too (queries.csv). Run: {run.run_id}")
+
+
 @app.command(rich_help_panel="Reading")
 def settings() -> None:
     """Every setting with its default and what it means."""

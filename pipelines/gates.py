@@ -108,7 +108,7 @@ def _users_served(run: Run, marts: Marts, shelves: pd.DataFrame, items: pd.DataF
 
 def _queries_answered(marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
     asked = marts.queries()
-    return frames["search_results"]["query"].nunique() / len(asked) if len(asked) else None
+    return float(asked["query"].isin(set(frames["search_results"]["query"])).mean()) if len(asked) else None
 
 
 def _head_answered(frames: dict[str, pd.DataFrame]) -> float | None:

@@ -17,6 +17,7 @@ from pipelines.errors import BadSetting
 
 ENV_PREFIX = "NIGHTSHELF_"
 VERDICTS = ("accepted", "denied")
+QUERIES = "queries.csv"  # in the home: what is answered although nobody may have typed it
 ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; everything else with the prefix is a setting
 
 
@@ -256,6 +257,9 @@ class Search(Section):
     preference_weight: float = Field(
         20.0, gt=0, description="Event weight at which a user's leanings are believed half."
     )
+    queries: list[str] = Field(
+        [], description="Queries that are answered whether anybody typed them; `queries.csv` in the home adds to them."
+    )
     user_query_days: int = Field(30, ge=1, description="Days for which a user's query gets a list of the user's own.")
     max_user_queries: int = Field(100_000, ge=0, description="Latest pairs of user and query that get such a list.")
     user_results: int = Field(20, ge=1, le=1000, description="Results per user and query.")
@@ -347,6 +351,8 @@ def load(
     tree = _from_file(home, environment)
     for pair, verdict in _from_synonyms(home).items():
         _put(tree, "search.synonyms", {**tree.get("search", {}).get("synonyms", {}), pair: verdict})
+    if asked := from_queries(home):
+        _put(tree, "search.queries", [*tree.get("search", {}).get("queries", []), *asked])
     for name, value in _from_environment(environment).items():
         _put(tree, name, value)
     for name, value in (overrides or {}).items():
@@ -398,6 +404,18 @@ def _from_synonyms(home: Path) -> dict[str, str]:
                 f"{path}, line {line}: {row}. Each row needs term, other_term and status (accepted, denied, proposed)."
             )
     return {f"{row['term']} = {row['other_term']}": row["status"] for row in rows if row["status"] in VERDICTS}
+
+
+def from_queries(home: Path) -> list[str]:
+    """The column `query` of `queries.csv`; raises BadSetting where a row has none."""
+    path = home / QUERIES
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if wrong := [line for line, row in enumerate(rows, start=2) if not (row.get("query") or "").strip()]:
+        raise BadSetting(f"{path}, line {wrong[0]}: no query. Each row needs one, under the heading `query`.")
+    return [row["query"] for row in rows]
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

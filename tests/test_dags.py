@@ -69,9 +69,9 @@ def nightly(bag):
 
 
 def test_dags_are_found_by_name_without_import_errors(bag):
-    """Airflow finds the night and the way back, and can read both files."""
+    """Airflow finds the night, the way back and further queries, and can read all files."""
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"nightly_recommendations", "rollback_recommendations"}
+    assert set(bag.dags) == {"nightly_recommendations", "rollback_recommendations", "search_queries"}
 
 
 @pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda file: file.stem)
@@ -144,6 +144,11 @@ def test_publishing_is_announced_as_an_asset(nightly):
         ("nightly_recommendations", {"settings": {"als.factors": [32]}}),
         ("nightly_recommendations", {"settings": {"Not A Name": 1}}),
         ("nightly_recommendations", {"admit_anyway": ""}),
+        ("search_queries", {}),
+        ("search_queries", {"queries": []}),
+        ("search_queries", {"queries": "red shoes"}),
+        ("search_queries", {"queries": ["red shoes", ""]}),
+        ("search_queries", {"queries": ["x" * 257]}),
         ("rollback_recommendations", {}),
         ("rollback_recommendations", {"why": "x"}),
         ("rollback_recommendations", {"why": "bad prices", "to": ""}),
@@ -164,6 +169,7 @@ def test_wrong_parameters_are_refused(bag, dag_id, conf):
         ("nightly_recommendations", {}),
         ("nightly_recommendations", {"day": "2026-02-28", "label": "try-2", "publish": False}),
         ("nightly_recommendations", {"settings": {"als.factors": 32, "shop.timezone": "Europe/London"}}),
+        ("search_queries", {"queries": ["red shoes", "blue mug"]}),
         ("rollback_recommendations", {"why": "bad prices", "to": "2026-02-28.nightly.6cab07bb"}),
     ],
 )

@@ -25,7 +25,7 @@ COLUMNS = ["query", "rank", "item_id", "score", "lexical_score", "semantic_score
 def run(run: Run, folder: Path) -> None:
     """Write search_results, those of users, the tables beside them, what answers further queries, and the figures."""
     marts = Marts(run)
-    queries = Vocabulary(marts.queries()["query"])
+    queries = Vocabulary([*marts.queries()["query"], *run.settings.search.queries])
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
     told = lessons(run, marts, lexical, queries)
     ranking, records = prove(run, told)

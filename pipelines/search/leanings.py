@@ -84,7 +84,7 @@ class Leanings:
         return np.where(self.brands[items] >= 0, np.log((against + self.prior) / (total + self.prior)), 0.0)
 
     def save(self, path: Path) -> None:
-        np.savez(path, **vars(self))
+        np.savez(path, **vars(self))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> "Leanings":

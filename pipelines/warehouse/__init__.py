@@ -1,5 +1,6 @@
 """The warehouse: what a run publishes, table by table, and where its releases live."""
 
+from pipelines.warehouse.derived import derive
 from pipelines.warehouse.manifest import doubts, judged, seal
 from pipelines.warehouse.releases import barred, connect, current, history, names, of, predecessor, publish, rollback
 from pipelines.warehouse.tables import (
@@ -21,6 +22,7 @@ __all__ = [
     "connect",
     "current",
     "delivered_rows",
+    "derive",
     "doubts",
     "frame",
     "history",

@@ -71,7 +71,7 @@ def write(run: Run, path: Path, folder: Path | None = None) -> dict[str, dict[st
         for name, table in tables.items():
             connection.execute(table.ddl(f"release.{name}"))
             _insert(connection, run, table, f"release.{name}", folder)
-        written = {name: _summary(connection, table) for name, table in tables.items()}
+        written = {name: summary(connection, table, f"release.{name}") for name, table in tables.items()}
         connection.execute("checkpoint release")
         connection.execute("detach release")
     return written
@@ -188,11 +188,11 @@ def _rejected_rows(run: Run) -> str:
     )
 
 
-def _summary(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, object]:
-    """Columns, row count, and a hash that does not depend on the order of rows."""
+def summary(connection: duckdb.DuckDBPyConnection, table: Table, place: str) -> dict[str, object]:
+    """Of a table at a place in SQL: columns, row count, and a hash that does not depend on the order of rows."""
     kept = UNHASHED.get(table.name, "true")
     hashed = f"coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0)"
-    row = connection.execute(f"select count(*), {hashed} from release.{table.name} as t").fetchone()
+    row = connection.execute(f"select count(*), {hashed} from {place} as t").fetchone()
     assert row is not None
     columns = {column.name: column.data_type for column in table.columns}
     return {"columns": columns, "count_rows": row[0], "hash": f"{int(row[1]):x}"}
