@@ -51,8 +51,8 @@ def checked(queries: Sequence[str], told: Settings) -> list[str]:
     if wrong or not 0 < len(folded) <= MOST:
         named = f" ({', '.join(repr(query[:40]) for query in wrong[:5])})" if wrong else ""
         raise BadSetting(
-            f"{len(folded)} queries, {len(wrong)} of them wrong{named}. Give 1 to {MOST}, each with a word and of at most "
-            f"{LONGEST_QUERY} characters. Nothing was written."
+            f"{len(folded)} queries, {len(wrong)} of them wrong{named}. Give 1 to {MOST}, each with a word and of "
+            f"at most {LONGEST_QUERY} characters. Nothing was written."
         )
     return folded
 

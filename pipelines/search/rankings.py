@@ -1,7 +1,6 @@
 """The rankings that contend for the results: trees taught by clicks, and sums of scores or of reciprocal ranks."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from pipelines.marts import values_at
 from pipelines.run import Run, write_json
 from pipelines.search.answers import FEATURES, SOURCES, Slate
 
-LOG = logging.getLogger("nightshelf")
 CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
 MEANING = 0.2  # its share beside the words: an encoder that has read no more than they are knows less
 BEHAVIOUR = 2.0  # of a share: half of what people did after a query outweighs all that texts say
@@ -102,8 +100,7 @@ def taught(name: str, told: Sequence[Lesson], run: Run) -> Ranking:
     """A contender as these lessons teach it; the sum, where they teach nothing."""
     try:
         return learn(told, run) if name == CONTENDERS[0] else Ranking(name)
-    except NothingToLearn as error:
-        LOG.warning("no trees rank the answers: %s", error)
+    except NothingToLearn:
         return Ranking()
 
 
