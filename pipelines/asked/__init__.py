@@ -30,9 +30,10 @@ def answer(home: Path, queries: Sequence[str], owner: str) -> tuple[Run, list[st
     current = warehouse.current(home, told)
     if current is None:
         raise NothingPublished("Nothing is published yet that could answer. Run a night: it answers `queries.csv` too.")
-    run = _opened(home, told, current, asked)
+    run = _opened(home, told, current, _unanswered(home, told, asked))
     runs.take_lease(home, run.run_id, owner, run.opened_at)
     try:
+        run.folder.mkdir(parents=True, exist_ok=True)
         run.save()
         validate.run(run)
         if warehouse.current(home, told) != current:
@@ -63,6 +64,14 @@ def keep(home: Path, queries: Sequence[str]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([["query"], *([query] for query in dict.fromkeys([*kept, *queries]))])
     runs.write_text(home / QUERIES, text.getvalue())
+
+
+def _unanswered(home: Path, told: Settings, queries: list[str]) -> list[str]:
+    with warehouse.connect(home, told) as release:
+        known = {query for (query,) in release.execute("select distinct query from search_results").fetchall()}
+    if known.issuperset(queries):
+        raise NightshelfError("Every one of these queries is answered in the current release already.")
+    return [query for query in queries if query not in known]
 
 
 def _opened(home: Path, told: Settings, current: str, queries: list[str]) -> Run:

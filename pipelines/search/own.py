@@ -49,4 +49,4 @@ class Own:
     def told(self, place: int) -> dict[str, float]:
         """By part, what it adds to the personal score of an item, by its position."""
         parts = self.personal.leanings.parts(self.past, FIRST, np.array([place]))
-        return dict(zip(PARTS, (parts[0] * self.personal.weights).tolist(), strict=True))
+        return dict(zip(PARTS, (parts[0] * self.personal.weights + 0.0).tolist(), strict=True))
