@@ -28,6 +28,7 @@ SMALL = {
     "fuse.learning_rate": 0.1,
     "shelve.length": 10,
     "clean.max_rejected_share": 0.5,
+    "search.queries": "copper kettle, tin opener",
 }
 ITEMS = [{"item_id": f"i{n}", "title": f"Item {n}", "price_cents": 100 * n} for n in range(1, 6)]
 

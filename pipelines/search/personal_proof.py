@@ -92,7 +92,8 @@ def prove(run: Run, told: Sequence[PersonalLesson]) -> tuple[np.ndarray, list[di
 
 
 def learn(told: Sequence[PersonalLesson]) -> np.ndarray:
-    """The weights (PARTS,) under which what users went to was their likeliest choice; NEUTRAL where nothing teaches."""
+    """The weights (PARTS,) under which what users went to was their likeliest choice, in units of the answer's own;
+    NEUTRAL where nothing teaches, or the answers' order says nothing."""
     found = candidates.joined([one.found for one in told], 1 + len(PARTS))
     labels = np.concatenate([values_at(one.wanted, one.found.rows, one.found.items) > 0 for one in told])
     try:
