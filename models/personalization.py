@@ -9,8 +9,9 @@ import numpy as np
 from scipy import sparse
 
 from models import metrics, retrieval
+from models.histories import Histories
 from models.profile import HistoryAttention
-from models.profile_training import Histories, user_vectors
+from models.profile_training import user_vectors
 from models.sequence import SequenceModel
 from models.sequence_training import sequence_vectors
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from models.early_stop import Watch
 from models.encoder import Shape, TextEncoder, as_tensors
 from models.errors import Diverged, NothingToLearn
+from models.histories import Histories
 from models.item_text import FIELDS, Tokens
 from models.profile import HistoryAttention
 
@@ -224,26 +225,6 @@ def contrastive_loss(scores: Tensor, batch: Batch, log_q: np.ndarray) -> Tensor:
     left_rivals = ~(same_right | itself.T | (keys[:, None] == keys[None, :])) & (kinds[:, None] == kinds[None, :])
     forward = _softmax_loss(scores, log_q[rights], rivals)
     return (forward + _softmax_loss(scores.T, batch.left_log_q, left_rivals)) / 2
-
-
-@dataclass(frozen=True)
-class Histories:
-    """What users did, one row per user or training example, padded at any place with position -1.
-
-    Attributes:
-        positions: (N, H) item positions, -1 is padding.
-        ages_days: (N, H) days from the event to the day of the recommendation.
-        event_weights: (N, H) what the event is worth, positive.
-        bought: (N, H) bool, whether the item was bought with it.
-    """
-
-    positions: np.ndarray
-    ages_days: np.ndarray
-    event_weights: np.ndarray
-    bought: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
 
 def train_history(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import Diverged, NothingToLearn
-from models.profile_training import Histories, reproducible
+from models.histories import Histories
+from models.profile_training import reproducible
 from models.sequence import SequenceConfig, SequenceModel
 
 TOMORROW = 1.0  # the day that is asked, counted from the last one that is known

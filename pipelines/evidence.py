@@ -8,9 +8,9 @@ from scipy import sparse
 
 from models import personalization, profile_training
 from models.als import ALSModel
+from models.histories import Histories
 from models.neighbours import Neighbours
 from models.profile import HistoryAttention
-from models.profile_training import Histories
 from pipelines.marts import Marts, values_at
 from pipelines.reasons import BY_PART
 from pipelines.run import Run

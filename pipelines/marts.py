@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from models.profile_training import Histories
+from models.histories import Histories
 from models.vocabulary import Vocabulary
 from pipelines.run import Run
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from models import personalization, profile_training
 from models.errors import NothingToLearn
+from models.histories import Histories
 from models.profile import HistoryAttention
-from models.profile_training import Histories
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import train_sequence, withhold_last_day
 from models.vocabulary import stamp

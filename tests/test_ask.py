@@ -16,12 +16,13 @@ from models.understanding import Lexicon
 from models.vocabulary import Vocabulary
 from pipelines.errors import NightshelfError, NothingPublished
 from pipelines.search import kept
-from pipelines.search.answers import Engine, Reader, Shop
+from pipelines.search.answers import Engine, Shop
 from pipelines.search.ask import ask
 from pipelines.search.leanings import PARTS, Leanings
 from pipelines.search.lexical import Lexical
 from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
+from pipelines.search.reader import Reader
 
 ITEMS = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug [1 | 2]"}
 

@@ -7,9 +7,10 @@ from scipy import sparse
 from models import als, neighbours
 from models.encoder import encode
 from models.fusion import LinearBlend, scale_by_user
+from models.histories import Histories
 from models.item_text import TextTokenizer
 from models.profile import ProfileConfig
-from models.profile_training import Histories, train_encoder, train_history, user_vectors
+from models.profile_training import train_encoder, train_history, user_vectors
 from models.ranker import LambdaRank
 
 COUNT = 40

@@ -5,6 +5,7 @@ import torch
 from models.early_stop import Watch
 from models.encoder import encode, load
 from models.errors import Diverged, NothingToLearn
+from models.histories import Histories
 from models.item_text import FIELDS, TextTokenizer, Tokens
 from models.profile import HistoryAttention, ItemProfileEncoder, ProfileConfig
 from models.profile_training import (
@@ -13,7 +14,6 @@ from models.profile_training import (
     QUERIES,
     WORDS,
     Batch,
-    Histories,
     PairSource,
     contrastive_loss,
     pseudo_queries,

@@ -4,8 +4,8 @@ import torch
 
 from models import personalization
 from models.errors import Diverged, NothingToLearn
+from models.histories import Histories
 from models.profile import HistoryAttention, check_vectors
-from models.profile_training import Histories
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import sequence_vectors, train_sequence, withhold_last_day
 

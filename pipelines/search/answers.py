@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from models import encoder, retrieval
+from models import retrieval
 from models.candidates import Candidates
-from models.encoder import TextEncoder
-from models.item_text import TextTokenizer
 from models.understanding import Lexicon, Understood, understand
 from models.vocabulary import Vocabulary, check_stamp
 from models.words import normalise
@@ -19,6 +17,7 @@ from pipelines.marts import SMOOTHING, Marts, smoothed, values_at
 from pipelines.run import Run
 from pipelines.search import lexicons
 from pipelines.search.lexical import Lexical, best
+from pipelines.search.reader import Reader
 
 SOURCES = ("lexical", "semantic", "behaviour")
 FEATURES = ("lexical", "lexical_scaled", "title", "covered", "semantic", "semantic_scaled", "behaviour",
@@ -35,27 +34,6 @@ class Slate:
     found: Candidates
     features: np.ndarray
     exact: np.ndarray
-
-
-@dataclass(frozen=True)
-class Reader:
-    """The shop's own encoder with its tokenizer."""
-
-    tokenizer: TextTokenizer
-    encoder: TextEncoder
-
-    @classmethod
-    def load(cls, tokenizer: Path, weights: Path) -> "Reader":
-        return cls(TextTokenizer.load(tokenizer), encoder.load(weights))
-
-    def read(self, queries: Sequence[str]) -> np.ndarray:
-        """(Q, E) unit vectors."""
-        tokens = self.tokenizer.encode_queries(queries, self.encoder.config.max_tokens)
-        return encoder.encode(self.encoder, tokens, QUERIES_PER_BLOCK)
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
-        self.encoder.save(folder)
 
 
 @dataclass(frozen=True)

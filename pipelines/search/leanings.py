@@ -84,7 +84,7 @@ class Leanings:
         return np.where(self.brands[items] >= 0, np.log((against + self.prior) / (total + self.prior)), 0.0)
 
     def save(self, path: Path) -> None:
-        np.savez(path, **vars(self))  # type: ignore[arg-type]
+        np.savez(path, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> "Leanings":
@@ -99,7 +99,8 @@ def _shares(done: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _prices(goods: pd.DataFrame) -> np.ndarray:
-    logarithm = np.log(goods["price_cents"].astype(float).where(goods["price_cents"] > 0))
+    cents = goods["price_cents"].astype(float)
+    logarithm = pd.Series(np.log(cents.where(cents > 0)), index=goods.index)
     return (logarithm - logarithm.groupby(goods["category"], dropna=False).transform("median")).fillna(0.0).to_numpy()
 
 
