@@ -1,0 +1,130 @@
+"""Answering many distinct queries: all parts of search, beside bm25s alone and the matrix product that meaning needs.
+
+`python benchmarks/search.py --items 20000 --queries 1000 2000 4000`. A generated catalogue; each query is two or three words
+of a title and a number. The encoder is as it is before it learns, clicks are at random, and the sum ranks, which cost what
+learnt ones cost, but for the trees. Times are seconds of one processor, so that others on the machine do not count.
+"""
+
+import argparse
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import bm25s
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from scipy import sparse
+
+from models.encoder import encode
+from models.item_text import TextTokenizer
+from models.profile import ProfileConfig
+from models.reading import OwnEncoder
+from models.understanding import Lexicon
+from models.vocabulary import Vocabulary
+from pipelines.generate import catalogue, make_shop
+from pipelines.search import results
+from pipelines.search.answers import Engine, Shop, blocks
+from pipelines.search.lexical import Lexical
+from pipelines.search.rankings import Ranking
+from pipelines.search.reader import Reader
+
+TEXTS = ("title", "description", "category", "brand")
+COUNT = 100  # results per query
+CLICKS = 5  # per query whose clicks are known, of every second query
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--queries", type=int, nargs="+", default=[1000, 2000, 4000])
+    told = parser.parse_args()
+    dice = np.random.default_rng(17)
+    goods = a_catalogue(told.items)
+    asked = some_queries(dice, goods["title"], max(told.queries))
+    engine, index = an_engine(dice, goods, asked), bm25s_index(goods)
+    table = Table(
+        "queries", "", "CPU s", "queries/s", "matrix product = 1", title=f"{told.items:,} items, first {COUNT}"
+    )
+    for count in told.queries:
+        queries = asked[:count]
+        bound = cpu_seconds(lambda some=queries: product(engine, some))
+        whole = cpu_seconds(lambda some=queries: [results(engine, Ranking(), b, "run") for b in blocks(some)])
+        alone = cpu_seconds(lambda some=queries: by_bm25s(index, some))
+        for name, seconds in (
+            ("Nightshelf, all parts", whole),
+            ("bm25s, words alone", alone),
+            ("matrix product", bound),
+        ):
+            told_ = (f"{count:,}", name, f"{seconds:.2f}", f"{count / seconds:,.0f}", f"{seconds / bound:.1f}")
+            table.add_row(*told_)
+    Console().print(table)
+
+
+def a_catalogue(count: int) -> pd.DataFrame:
+    shop = make_shop(count, dt.date(2026, 1, 1), 30, seed=17)
+    return catalogue.texts(shop.catalogue, np.arange(count), 0)
+
+
+def some_queries(dice: np.random.Generator, titles: pd.Series, count: int) -> list[str]:
+    """Distinct ones, as many as there are up to `count`."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        words = titles.iloc[dice.integers(len(titles))].lower().replace(",", "").split()
+        chosen = np.sort(dice.choice(len(words), min(len(words), int(dice.integers(2, 4))), replace=False))
+        found[f"{' '.join(words[place] for place in chosen)} {dice.integers(10, 99)}"] = None
+    return list(found)
+
+
+def an_engine(dice: np.random.Generator, goods: pd.DataFrame, queries: Sequence[str]) -> Engine:
+    texts = {name: list(goods[name]) for name in TEXTS}
+    tokenizer = TextTokenizer.train(goods["title"], 8000)
+    network = ProfileConfig(tokenizer.vocabulary_size).build().eval()
+    vectors = encode(network, tokenizer.encode_items(texts, network.config.max_tokens))
+    reader = OwnEncoder({name: told.numpy() for name, told in network.state_dict().items()}, asdict(network.config))
+    count, known = len(goods), Vocabulary(queries[::2])
+    rows = np.repeat(np.arange(len(known)), CLICKS)
+    places = dice.integers(count, size=len(rows))
+    clicks = sparse.csr_matrix((np.ones(len(rows)), (rows, places)), shape=(len(known), count))
+    shop = Shop(
+        dice.random(count, dtype=np.float32),
+        np.zeros(count, dtype=np.float32),
+        pd.factorize(goods["category"])[0],
+        goods["price_cents"].to_numpy(dtype=float),
+        np.ones(count, dtype=bool),
+    )
+    lexicon, lexical = Lexicon.learn(texts, dict.fromkeys(queries, 1)), Lexical.of(goods, "english")
+    items = Vocabulary(goods["item_id"])
+    return Engine(items, lexicon, lexical, Reader(tokenizer, reader), vectors, known, clicks, shop, COUNT, 512 << 20)
+
+
+def bm25s_index(goods: pd.DataFrame) -> bm25s.BM25:
+    index = bm25s.BM25()
+    texts = goods[list(TEXTS)].agg(" ".join, axis=1).tolist()
+    index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    return index
+
+
+def by_bm25s(index: bm25s.BM25, queries: Sequence[str]) -> None:
+    tokens = bm25s.tokenize(list(queries), show_progress=False)
+    index.retrieve(tokens, k=COUNT, show_progress=False, n_threads=1)
+
+
+def product(engine: Engine, queries: Sequence[str]) -> None:
+    """Only the inner products of queries and items, block by block."""
+    vectors = np.resize(engine.item_vectors, (len(queries), engine.item_vectors.shape[1]))
+    for start in range(0, len(vectors), 1024):
+        vectors[start : start + 1024] @ engine.item_vectors.T
+
+
+def cpu_seconds(act: Callable[[], Any]) -> float:
+    began = time.process_time()
+    act()
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()
