@@ -1,8 +1,9 @@
 """Answering many distinct queries: all parts of search, beside bm25s alone and the matrix product that meaning needs.
 
-`python benchmarks/search.py --items 20000 --queries 1000 2000 4000`. A generated catalogue; each query is two or three words
-of a title and a number. The encoder is as it is before it learns, clicks are at random, and the sum ranks, which cost what
-learnt ones cost, but for the trees. Times are seconds of one processor, so that others on the machine do not count.
+`python benchmarks/search.py --items 20000 --queries 1000 2000 4000`. A generated catalogue; each query is two or three
+words of a title and a number. The encoder is as it is before it learns, clicks are at random, and the sum ranks, which
+cost what learnt ones cost, but for the trees. Times are seconds of one processor, so that others on the machine do not
+count.
 """
 
 import argparse
