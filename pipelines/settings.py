@@ -7,7 +7,7 @@ import difflib
 import os
 import tomllib
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -264,6 +264,11 @@ class Search(Section):
     max_user_queries: int = Field(100_000, ge=0, description="Latest pairs of user and query that get such a list.")
     user_results: int = Field(20, ge=1, le=1000, description="Results per user and query.")
 
+    @field_validator("queries")
+    @classmethod
+    def _as_tables_have_them(cls, queries: list[str]) -> list[str]:
+        return folded(queries)
+
 
 class Gates(Section):
     min_users_served: float = Field(0.95, ge=0, le=1, description="Share of known users who must have a full shelf.")
@@ -404,6 +409,11 @@ def _from_synonyms(home: Path) -> dict[str, str]:
                 f"{path}, line {line}: {row}. Each row needs term, other_term and status (accepted, denied, proposed)."
             )
     return {f"{row['term']} = {row['other_term']}": row["status"] for row in rows if row["status"] in VERDICTS}
+
+
+def folded(queries: Iterable[str]) -> list[str]:
+    """Queries as staging writes them, lower case and single-spaced, each once."""
+    return list(dict.fromkeys(" ".join(query.lower().split()) for query in queries))
 
 
 def from_queries(home: Path) -> list[str]:

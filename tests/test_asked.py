@@ -86,7 +86,7 @@ def test_a_list_is_folded_as_the_tables_are():
 def test_kept_queries_are_read_by_their_heading(tmp_path: Path):
     """Quotes and commas survive; a row without a query is named by its line."""
     asked.keep(tmp_path, ['5" pot, blue', "mug"])
-    asked.keep(tmp_path, ["mug", "cup"])
+    asked.keep(tmp_path, ["mug", "Cup "])
     assert settings.load(tmp_path, {}, {}).search.queries == ['5" pot, blue', "mug", "cup"]
     (tmp_path / "queries.csv").write_text("search\nmug\n")
     with pytest.raises(BadSetting, match=r"queries\.csv, line 2: no query"):

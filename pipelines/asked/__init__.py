@@ -47,15 +47,15 @@ def answer(home: Path, queries: Sequence[str], owner: str) -> tuple[Run, list[st
 
 def checked(queries: Sequence[str], told: Settings) -> list[str]:
     """The queries as the tables have them, each once; raises BadSetting that names each wrong one."""
-    folded = list(dict.fromkeys(" ".join(query.lower().split()) for query in queries))
-    wrong = [query for query in folded if len(query) > LONGEST_QUERY or not tokens(query, told.search.language)]
-    if wrong or not 0 < len(folded) <= MOST:
+    asked = settings.folded(queries)
+    wrong = [query for query in asked if len(query) > LONGEST_QUERY or not tokens(query, told.search.language)]
+    if wrong or not 0 < len(asked) <= MOST:
         named = f" ({', '.join(repr(query[:40]) for query in wrong[:5])})" if wrong else ""
         raise BadSetting(
-            f"{len(folded)} queries, {len(wrong)} of them wrong{named}. Give 1 to {MOST}, each with a word and of "
+            f"{len(asked)} queries, {len(wrong)} of them wrong{named}. Give 1 to {MOST}, each with a word and of "
             f"at most {LONGEST_QUERY} characters. Nothing was written."
         )
-    return folded
+    return asked
 
 
 def keep(home: Path, queries: Sequence[str]) -> None:
