@@ -127,10 +127,11 @@ def test_a_query_that_finds_nothing_offers_the_nearest(home: Path):
         told(home, "🙂")
 
 
-def test_an_older_release_says_so(tmp_path: Path):
-    """A release without what answers queries names the cure."""
+@pytest.mark.parametrize("lacks", ["items (item_id varchar)", "search_parts as select 'ranking.json' as name"])
+def test_an_older_release_says_so(tmp_path: Path, lacks: str):
+    """A release without what answers queries, or without what a user's own order needs, names the cure."""
     (tmp_path / "warehouse").mkdir()
     with duckdb.connect(str(tmp_path / "warehouse" / "current.duckdb")) as release:
-        release.execute("create table items (item_id varchar)")
+        release.execute(f"create table {lacks}")
     with pytest.raises(NothingPublished, match="Run a night"):
         told(tmp_path, "mug")

@@ -51,7 +51,8 @@ def ask(
 def _table(found: pd.DataFrame, said: pd.DataFrame, title: str) -> Table:
     """Results with what readers see of the items; of a user's own, with the rank that everybody gets."""
     is_own = "search_rank" in found
-    table = Table("rank", *["for all"] * is_own, "item", "title", "brand", "price", "score", "reason", title=title)
+    columns = ["rank", *["for all"] * is_own, "item", "title", "brand", "price", "score", "reason"]
+    table = Table(*columns, title=Text(title))
     for row in found.itertuples(index=False):
         item = said.loc[str(row.item_id)]
         price = "" if np.isnan(item["price"]) else f"{item['price']:.2f}"
