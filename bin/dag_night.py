@@ -7,15 +7,19 @@ everything but how far the night has come. The exit code is 0 when the DAG run s
 import json
 import logging
 import sys
+from pathlib import Path
 
 DAG = "nightly_recommendations"
 
 
 def main(conf: str) -> int:
-    from airflow.dag_processing.dagbag import DagBag
+    from airflow.configuration import conf as configuration
+    from airflow.dag_processing.dagbag import BundleDagBag
 
     show_progress()
-    dag_run = DagBag().dags[DAG].test(run_conf=json.loads(conf))
+    folder = Path(configuration.get_mandatory_value("core", "dags_folder"))
+    bag = BundleDagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+    dag_run = bag.dags[DAG].test(run_conf=json.loads(conf))
     print(f"DAG run {dag_run.run_id}: {dag_run.state}", flush=True)
     return 0 if dag_run.state == "success" else 1
 

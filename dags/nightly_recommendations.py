@@ -44,14 +44,11 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
 import datetime as dt
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-
-from pipelines.errors import NightshelfError
+from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, owner, params, who
 
 LOG = logging.getLogger("nightshelf")
 RELEASE = Asset("nightshelf_release")
@@ -62,13 +59,7 @@ PARAMS = {
     ),
     "label": Param("nightly", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name within its day."),
     "publish": Param(True, type="boolean", description="Let readers see the release if it passes the gates."),
-    "settings": Param(
-        {},
-        type="object",
-        propertyNames={"pattern": r"^[a-z_]+(\.[^.]+)*$"},
-        additionalProperties={"type": ["string", "number", "boolean"]},
-        description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
-    ),
+    "settings": SETTINGS,
     "admit_anyway": Param(
         None,
         type=["null", "string"],
@@ -97,21 +88,6 @@ def log_failure(context) -> None:
     LOG.error("\n".join(["", f"═══ Nightshelf: {ti.task_id} failed ═══", *lines, "═" * 40]))
 
 
-@contextmanager
-def no_retry_of_errors_with_a_cure() -> Iterator[None]:
-    """An error that tells a person what to do will not go away by itself: fail now, not after two more tries."""
-    try:
-        yield
-    except NightshelfError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-
-
-def owner() -> str:
-    """Who holds the run's lease: this DAG run, through all retries and clearings."""
-    dag_run = get_current_context()["dag_run"]
-    return f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
-
-
 def opened_run() -> str:
     return get_current_context()["ti"].xcom_pull(task_ids="open")
 
@@ -134,19 +110,16 @@ def open_() -> str:
     from pipelines.open import open_run
     from pipelines.run import Override
 
-    context = get_current_context()
-    params, dag_run = context["params"], context["dag_run"]
-    if unknown := sorted(set(dag_run.conf or {}) - set(PARAMS)):
-        raise AirflowFailException(f"No such parameter: {', '.join(unknown)}. There are {', '.join(PARAMS)}.")
-    reason, who = params["admit_anyway"], dag_run.triggering_user_name or owner()
+    told, dag_run = params(), get_current_context()["dag_run"]
+    reason = told["admit_anyway"]
     with no_retry_of_errors_with_a_cure():
         return open_run(
-            day=dt.date.fromisoformat(params["day"]) if params["day"] else None,
-            label=params["label"],
-            overrides=params["settings"],
+            day=dt.date.fromisoformat(told["day"]) if told["day"] else None,
+            label=told["label"],
+            overrides=told["settings"],
             owner=owner(),
             fired_at=dag_run.logical_date or dag_run.run_after,
-            admit_anyway=None if reason is None else Override(reason, who),
+            admit_anyway=None if reason is None else Override(reason, who()),
         ).run_id
 
 

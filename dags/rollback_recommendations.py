@@ -11,10 +11,8 @@ settings on the same input ends in `publish` with the reason, until one of them 
   lists what there is.
 """
 
-from airflow.sdk import Asset, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
-
-from pipelines.errors import NightshelfError
+from airflow.sdk import Asset, Param, dag, task
+from by_hand import WHY, no_retry_of_errors_with_a_cure, params, who
 
 RELEASE = Asset("nightshelf_release")
 
@@ -23,13 +21,9 @@ RELEASE = Asset("nightshelf_release")
 def rollback() -> str:
     from pipelines import run, warehouse
 
-    context = get_current_context()
-    params, dag_run = context["params"], context["dag_run"]
-    who = dag_run.triggering_user_name or f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
-    try:
-        return warehouse.rollback(run.home(), params["to"], params["why"], who)
-    except NightshelfError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    told = params()
+    with no_retry_of_errors_with_a_cure():
+        return warehouse.rollback(run.home(), told["to"], told["why"], who())
 
 
 @dag(
@@ -44,7 +38,7 @@ def rollback() -> str:
             pattern=r"^\d{4}-\d{2}-\d{2}\.[a-z0-9.-]+$",
             description="Release to show again; empty: the one that the current replaced.",
         ),
-        "why": Param(type="string", minLength=3, maxLength=500, description="Reason, kept with the release history."),
+        "why": WHY,
     },
 )
 def rollback_recommendations():

@@ -86,6 +86,27 @@ def night(
     _print(f"{run.run_id} is done.", f"Report: {run.folder / 'report' / 'report.html'}")
 
 
+@app.command(rich_help_panel="The night")
+def backfill(
+    days: Annotated[list[str], typer.Argument(help="Days, YYYY-MM-DD, or spans of them, YYYY-MM-DD..YYYY-MM-DD.")],
+    promote: Annotated[bool, typer.Option("--promote", help="Publish days that readers may see.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and open no run.")] = False,
+    set_: Set = None,
+) -> None:
+    """Build days again, each in a run of its own that sees nothing later; days that are done are passed over."""
+    from pipelines import backfill as filling
+
+    overrides = _overrides(set_)
+    planned = filling.plan(filling.days(days), overrides, promote)
+    table = Table("day", "done", "published")
+    for one in planned:
+        table.add_row(str(one.day), "yes" if one.is_done else "", "yes" if one.publishes else "")
+    CONSOLE.print(table)
+    if not dry_run:
+        filling.perform_all(planned, overrides)
+        _print("Built:", ", ".join(str(one.day) for one in planned if not one.is_done) or "nothing, all was done.")
+
+
 @app.command("open", rich_help_panel="The night")
 def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
     """Open a run and print its id; then perform its stages one by one."""

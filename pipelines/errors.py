@@ -21,6 +21,10 @@ class InputRefused(NightshelfError):
     """What arrived differs so much from the days before that no night is built on it."""
 
 
+class DaysFailed(NightshelfError):
+    """Of several days some could not be built."""
+
+
 class RunBusy(NightshelfError):
     """Another run of the same day and label is going."""
 

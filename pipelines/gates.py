@@ -67,13 +67,19 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 
 
 def _current(run: Run) -> list[pd.DataFrame]:
-    """Lists of the release that readers have, the published ones first: placement, user_id, rank, item_id, and the last
-    day that the list knows (`seen`); none before the first night."""
-    if warehouse.current(run.home, run.settings) is None:
+    """Lists of the release that the run may replace, the published ones first: placement, user_id, rank, item_id, and
+    the last day that the list knows (`seen`); none without such a release."""
+    if not _may_replace(run):
         return []
     with warehouse.connect(run.home, run.settings) as release:
         told = warehouse.names(release)
         return [release.execute(query).df() for name, query in LISTS.items() if name in told]
+
+
+def _may_replace(run: Run) -> bool:
+    """Whether readers have a release that the run may replace: one of a later day it does not look at either."""
+    current = warehouse.current(run.home, run.settings)
+    return current is not None and warehouse.day_of(current) <= run.day
 
 
 def _books_balance(run: Run) -> dict[str, Any]:
@@ -198,7 +204,7 @@ def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placeme
 
 def _search_of_current(run: Run) -> float | None:
     """Low end of the current release's NDCG@10 of search, on held-out days of its own."""
-    if warehouse.current(run.home, run.settings) is None:
+    if not _may_replace(run):
         return None
     with warehouse.connect(run.home, run.settings) as release:
         told = release.execute("select low from metrics where metric = ?", [SEARCH]).fetchone()

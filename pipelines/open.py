@@ -32,23 +32,27 @@ def open_run(
     resolved = settings.load(root, overrides)
     day = day or day_before(fired_at, resolved.shop.timezone)
     now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
-    files = check.inputs(root, resolved, day)
-    opened = Run(
-        home=root,
-        run_id=f"{day}.{label}",
-        day=day,
-        label=label,
-        opened_at=now,
-        settings=resolved,
-        inputs={file.path: file.sha256 for file in files},
-        code_version=run.code_version(),
-        packages=run.package_versions(),
-        admit_anyway=admit_anyway,
-    )
+    opened = replace(described(root, resolved, day, label, now), admit_anyway=admit_anyway)
     warehouse.of(root, resolved).ready()
     run.take_lease(root, opened.run_id, owner, now)
     retention.clear_runs(root, resolved, now)
     return _write(opened)
+
+
+def described(home: Path, told: settings.Settings, day: dt.date, label: str, now: dt.datetime) -> Run:
+    """The run as it would be opened now; raises BadInput or NoDataForDay where it could not."""
+    files = check.inputs(home, told, day)
+    return Run(
+        home=home,
+        run_id=f"{day}.{label}",
+        day=day,
+        label=label,
+        opened_at=now,
+        settings=told,
+        inputs={file.path: file.sha256 for file in files},
+        code_version=run.code_version(),
+        packages=run.package_versions(),
+    )
 
 
 def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:

@@ -8,21 +8,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines import warehouse
-from pipelines.run import is_worked_on
+from pipelines.run import BACKFILL, is_worked_on
 from pipelines.settings import Settings
 
 GONE = ".gone"  # a folder that is being removed
 
 
 def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
-    """Remove runs beyond the newest `retention.runs` that the gate judged and as many that stopped before, and what
-    runs that died left elsewhere. The run behind the current release stays. Returns the names of the removed."""
+    """Remove runs beyond the newest `retention.runs` that the gate judged and as many that stopped before, backfilled
+    days beyond the newest `retention.backfills`, and what runs that died left elsewhere. The run behind the current
+    release stays. Returns the names of the removed."""
     folders = [path for path in (home / "runs").glob("*/") if path.suffix != GONE]
     dead = {path.name: path for path in folders if not is_worked_on(home, path.name, now)}
     made_current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
-    whole = [name for name, path in dead.items() if (path / "validate" / "stage.json").exists()]
-    stopped = [name for name in dead if name not in whole]
-    keep = {made_current} | {name for names in (whole, stopped) for name in _newest(dead, names, told)}
+    backfilled = [name for name in dead if name.endswith(f".{BACKFILL}")]
+    nights = [name for name in dead if name not in backfilled]
+    whole = [name for name in nights if (dead[name] / "validate" / "stage.json").exists()]
+    stopped = [name for name in nights if name not in whole]
+    limits = [(whole, told.retention.runs), (stopped, told.retention.runs), (backfilled, told.retention.backfills)]
+    keep = {made_current} | {name for names, count in limits for name in _newest(dead, names, count)}
     gone = [name for name in dead if name not in keep]
     for name in gone:
         _remove(dead[name])
@@ -45,11 +49,11 @@ def clear_releases(home: Path, told: Settings) -> list[str]:
     return gone
 
 
-def _newest(dead: dict[str, Path], names: Iterable[str], told: Settings) -> list[str]:
+def _newest(dead: dict[str, Path], names: Iterable[str], count: int) -> list[str]:
     """By the moment of opening; a folder without `run.json` was never opened."""
     records = {name: dead[name] / "run.json" for name in names}
     opened = {name: json.loads(p.read_text())["opened_at"] for name, p in records.items() if p.exists()}
-    return sorted(opened, key=opened.__getitem__, reverse=True)[: told.retention.runs]
+    return sorted(opened, key=opened.__getitem__, reverse=True)[:count]
 
 
 def _clear_scratch(home: Path, now: dt.datetime) -> None:

@@ -32,6 +32,7 @@ PACKAGES = (
     "pyspark",
     "torch",
 )
+BACKFILL = "backfill"  # label of the runs that build days again
 LEASE_HOURS = 6.0  # a run whose owner has not begun a stage for so long is taken for dead
 
 
@@ -106,10 +107,14 @@ class Run:
         """Hash of all that decides the run's rows: day, settings, code and inputs."""
         return digest([self.run_id, self.settings.model_dump(mode="json"), self.code_version, dict(self.inputs)])
 
+    def has(self, stage: str) -> bool:
+        """Whether the stage has finished under this configuration."""
+        return _fingerprint_of(self.folder / stage) == self.fingerprint
+
     def of(self, stage: str, *path: str) -> Path:
         """A finished stage's folder, or a file in it; raises StageNotReady when the stage has not finished, or has
         under another configuration, so that a night never mixes two."""
-        if _fingerprint_of(self.folder / stage) != self.fingerprint:
+        if not self.has(stage):
             raise StageNotReady(
                 f"{self.run_id}: stage {stage} has not finished. Run `nightshelf {stage} {self.run_id}`."
             )
@@ -176,7 +181,7 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
     @functools.wraps(function)
     def run(run: Run) -> None:
         done = run.folder / name
-        if _fingerprint_of(done) == run.fingerprint:
+        if run.has(name):
             LOG.info("%s %s: already done", run.run_id, name)
             return
         partial = done.with_name(f"{name}.partial")

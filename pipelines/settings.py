@@ -314,6 +314,7 @@ class Retention(Section):
         ge=1,
         description="Newest runs that are kept of those that the gate judged, and of those that stopped before.",
     )
+    backfills: int = Field(31, ge=1, description="Newest days that are kept of those that `backfill` built again.")
 
 
 class Machine(Section):

@@ -66,6 +66,17 @@ def test_whole_runs_are_not_pushed_out_by_killed_ones(tmp_path: Path):
     assert {name.partition(".r")[2] for name in gone} == set("012567")
 
 
+def test_backfilled_days_and_nights_do_not_push_each_other_out(tmp_path: Path):
+    """A month that is built again leaves the nights, and has its own newest few, whole or not."""
+    for n in range(8):
+        lay_run(tmp_path, n, is_whole=n % 2 == 0, owner=None)
+        os.replace(tmp_path / "runs" / f"2026-03-01.r{n}", tmp_path / "runs" / f"2026-03-01.{n}.backfill")
+    lay_run(tmp_path, 9, is_whole=True, owner=None)
+    retention.clear_runs(tmp_path, told(runs=1, backfills=3), NOW)
+    kept = {f"2026-03-01.{n}.backfill" for n in (5, 6, 7)}
+    assert names(tmp_path / "runs") == kept | {"2026-03-01.r9"}
+
+
 def test_a_run_that_somebody_works_on_stays(tmp_path: Path):
     """However old it is; and so does its scratch."""
     old = lay_run(tmp_path, 0, is_whole=False, owner="airflow:nightly")

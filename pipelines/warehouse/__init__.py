@@ -2,7 +2,18 @@
 
 from pipelines.warehouse.derived import derive
 from pipelines.warehouse.manifest import doubts, judged, seal
-from pipelines.warehouse.releases import barred, connect, current, history, names, of, predecessor, publish, rollback
+from pipelines.warehouse.releases import (
+    barred,
+    connect,
+    current,
+    day_of,
+    history,
+    names,
+    of,
+    predecessor,
+    publish,
+    rollback,
+)
 from pipelines.warehouse.tables import (
     broken,
     delivered_rows,
@@ -21,6 +32,7 @@ __all__ = [
     "broken",
     "connect",
     "current",
+    "day_of",
     "delivered_rows",
     "derive",
     "doubts",

@@ -78,7 +78,7 @@ def publish(run: Run, made: Judged) -> Record:
     house, leave = of(run.home, run.settings), run.publish_anyway
     with house.locked():
         before = house.current()
-        is_current = before is None or _day_of(before) <= run.day
+        is_current = before is None or day_of(before) <= run.day
         bars = barred(house.history()) if is_current else {}
         changed = {name: _causes(house.manifest(name), made) for name in bars}
         if (back := [name for name, causes in changed.items() if not causes]) and leave is None:
@@ -165,5 +165,6 @@ def predecessor(book: list[Record], name: str) -> str | None:
     return others[-1] if others else None
 
 
-def _day_of(release: str) -> dt.date:
+def day_of(release: str) -> dt.date:
+    """The last day of data that a release knows."""
     return dt.date.fromisoformat(release[:10])

@@ -1,0 +1,47 @@
+"""What the DAGs that people trigger have in common: who asked, parameters, and errors with a cure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.sdk import Param, get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+
+from pipelines.errors import NightshelfError
+
+WHY = Param(type="string", minLength=3, maxLength=500, description="Reason, kept with what is done.")
+SETTINGS = Param(
+    {},
+    type="object",
+    propertyNames={"pattern": r"^[a-z_]+(\.[^.]+)*$"},
+    additionalProperties={"type": ["string", "number", "boolean"]},
+    description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
+)
+
+
+@contextmanager
+def no_retry_of_errors_with_a_cure() -> Iterator[None]:
+    """An error that tells a person what to do will not go away by itself: fail now, not after two more tries."""
+    try:
+        yield
+    except NightshelfError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def params() -> dict:
+    """What the DAG was triggered with; a parameter that it does not have fails the task before anything is done."""
+    context = get_current_context()
+    known = context["dag"].params
+    if unknown := sorted(set(context["dag_run"].conf or {}) - set(known)):
+        raise AirflowFailException(f"No such parameter: {', '.join(unknown)}. There are {', '.join(known)}.")
+    return dict(context["params"])
+
+
+def owner() -> str:
+    """Who holds the run's lease: this DAG run, through all retries and clearings."""
+    dag_run = get_current_context()["dag_run"]
+    return f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
+
+
+def who() -> str:
+    """The person who triggered the DAG, else the DAG run."""
+    return get_current_context()["dag_run"].triggering_user_name or owner()
