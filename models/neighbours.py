@@ -12,6 +12,7 @@ from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
 from models.errors import Diverged, TooLarge
+from models.vocabulary import Vocabulary
 
 ITEMS_PER_BLOCK = 1024  # items whose likeness to all others stands in memory at once
 BM25_K1, BM25_B = 1.2, 0.75  # how soon repeats stop counting, and how much a long history is discounted
@@ -50,6 +51,18 @@ class Neighbours:
     def _check(self, count_items: int) -> None:
         if count_items != self.similarities.shape[0]:
             raise ValueError(f"histories name {count_items} items, the neighbours {self.similarities.shape[0]}")
+
+    def carried(self, before: Vocabulary, now: Vocabulary) -> Neighbours:
+        """The same items at the positions of another vocabulary; the unknown have nothing to say."""
+        places = now.positions(before.ids)
+        kept = np.flatnonzero(places >= 0)
+        if isinstance(self.similarities, np.ndarray):
+            similarities = np.zeros((len(now), len(now)), dtype=np.float32)
+            similarities[np.ix_(places[kept], places[kept])] = self.similarities[np.ix_(kept, kept)]
+            return Neighbours(similarities)
+        cells = self.similarities[kept][:, kept].tocoo()
+        told = cells.data, (places[kept][cells.row], places[kept][cells.col])
+        return Neighbours(sparse.csr_matrix(told, shape=(len(now), len(now))))
 
     def save(self, folder: Path | str) -> None:
         """Write neighbours.npy, or neighbours.npz where they are sparse."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.vocabulary import Vocabulary
 
 QUIET = 0.02  # spread of the weights that write into the residual stream: layers start almost silent
 UNSEEN = -1e9  # logit of what attention must not read
@@ -116,6 +118,18 @@ class SequenceModel(nn.Module):
         match = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         attention = (match + prior).softmax(dim=-1) * seen[:, None]  # (B, heads, Q, H)
         return (attention @ v).transpose(1, 2).flatten(2), attention.mean(dim=1)
+
+    def carried(self, before: Vocabulary, now: Vocabulary) -> SequenceModel:
+        """The same network over the positions of another vocabulary; new items are known by their text alone."""
+        places = now.positions(before.ids)
+        known = torch.from_numpy(places >= 0)
+        model, weights = SequenceModel(replace(self.config, count_items=len(now))), self.state_dict()
+        for name in ("own_in.weight", "own_out.weight", "bias.weight"):
+            rows = torch.zeros(len(now), weights[name].shape[1])
+            rows[torch.from_numpy(places)[known]] = weights[name][known]
+            weights[name] = rows
+        model.load_state_dict(weights)
+        return model.eval()
 
     def save(self, folder: Path | str) -> None:
         """Write sequence.safetensors and sequence.json."""

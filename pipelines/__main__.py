@@ -107,6 +107,22 @@ def backfill(
         _print("Built:", ", ".join(str(one.day) for one in planned if not one.is_done) or "nothing, all was done.")
 
 
+@app.command(rich_help_panel="The night")
+def rescore(
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="Run whose models serve. Default: the one behind the current release.")
+    ] = None,
+    label: Label = "rescore",
+    set_: Set = None,
+    publish: Annotated[bool, typer.Option(help="Move the current release at the end.")] = True,
+) -> None:
+    """Make the lists anew from today's stock and rules, by models that are there: nothing is trained."""
+    from pipelines import rescore as scoring
+
+    run = scoring.perform(run_id=run_id, label=label, overrides=_overrides(set_), publish=publish)
+    _print(f"{run.run_id} is done", f"by the models of {run.models_of}.")
+
+
 @app.command("open", rich_help_panel="The night")
 def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
     """Open a run and print its id; then perform its stages one by one."""

@@ -27,7 +27,7 @@ OF_HISTORIES = {"keep_days", "history_steps", "history_length"} | {
 def write(run: Run, marts: Marts, folder: Path) -> dict[str, object]:
     """Write the tokenizer, and encoder and item vectors of each cut; what is told of them for model.json."""
     texts = item_texts(marts)
-    earlier = _kept(run, marts)
+    earlier = Run.load(run.models_of, run.home).of("train_profile") if run.models_of else _kept(run, marts)
     told = _keep(run, marts, texts, earlier, folder) if earlier else _train(run, marts, texts, folder)
     return told | {"recipe": recipe(run)}
 

@@ -40,10 +40,11 @@ class Figure:
 
 
 def of_day(day: dt.date, profiles: Mapping[str, Sequence[Profile]], timezone: str, settings: Admit) -> list[Figure]:
-    """All figures about what had arrived by `day`, from the profiles of each table, oldest first."""
+    """All figures about what had arrived by `day`, from the profiles of each table, oldest first; a catalogue may have
+    arrived later."""
     told: list[Figure] = []
     for table, delivered in profiles.items():
-        upto = [profile for profile in delivered if profile.day <= day]
+        upto = [profile for profile in delivered if profile.day <= day or table == "items"]
         if not upto:
             continue
         newest, past = upto[-1], _past(upto, settings)

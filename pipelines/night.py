@@ -33,8 +33,12 @@ def run(
     publish: bool = True,
     home: Path | None = None,
     admit_anyway: Override | None = None,
+    models_of: str | None = None,
 ) -> Run:
-    """One whole night in this process. The report is written whatever happens; the first error is raised after it."""
+    """One whole night in this process, trained or, with `models_of`, by the models of another run.
+
+    The report is written whatever happens; the first error is raised after it.
+    """
     owner = f"cli:{os.uname().nodename}:{os.getpid()}"
     fired_at = dt.datetime.now(dt.UTC)
     opened = open_run(
@@ -45,6 +49,7 @@ def run(
         fired_at=fired_at,
         home=home,
         admit_anyway=admit_anyway,
+        models_of=models_of,
     )
     try:
         try:

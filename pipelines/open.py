@@ -22,9 +22,11 @@ def open_run(
     fired_at: dt.datetime | None = None,
     home: Path | None = None,
     admit_anyway: Override | None = None,
+    models_of: str | None = None,
 ) -> Run:
     """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
-    `admit_anyway` lets this run alone go on past a stop of the input gate.
+    `admit_anyway` lets this run alone go on past a stop of the input gate. With `models_of`, a run, nothing is trained,
+    and the catalogue is the one that has arrived by `fired_at`.
 
     Raises BadSetting, BadInput, NoDataForDay, NoWarehouse or RunBusy, and then leaves no trace.
     """
@@ -32,16 +34,26 @@ def open_run(
     resolved = settings.load(root, overrides)
     day = day or day_before(fired_at, resolved.shop.timezone)
     now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
-    opened = replace(described(root, resolved, day, label, now), admit_anyway=admit_anyway)
+    stock_until = _local_day(fired_at or now, resolved.shop.timezone) if models_of else None
+    opened = replace(
+        described(root, resolved, day, label, now, stock_until), admit_anyway=admit_anyway, models_of=models_of
+    )
     warehouse.of(root, resolved).ready()
     run.take_lease(root, opened.run_id, owner, now)
     retention.clear_runs(root, resolved, now)
     return _write(opened)
 
 
-def described(home: Path, told: settings.Settings, day: dt.date, label: str, now: dt.datetime) -> Run:
+def described(
+    home: Path,
+    told: settings.Settings,
+    day: dt.date,
+    label: str,
+    now: dt.datetime,
+    stock_until: dt.date | None = None,
+) -> Run:
     """The run as it would be opened now; raises BadInput or NoDataForDay where it could not."""
-    files = check.inputs(home, told, day)
+    files = check.inputs(home, told, day, stock_until)
     return Run(
         home=home,
         run_id=f"{day}.{label}",
@@ -58,7 +70,11 @@ def described(home: Path, told: settings.Settings, day: dt.date, label: str, now
 def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:
     if moment is None:
         raise BadSetting("No day given, and no moment to count back from. Say --day YYYY-MM-DD.")
-    return moment.astimezone(zoneinfo.ZoneInfo(timezone)).date() - dt.timedelta(days=1)
+    return _local_day(moment, timezone) - dt.timedelta(days=1)
+
+
+def _local_day(moment: dt.datetime, timezone: str) -> dt.date:
+    return moment.astimezone(zoneinfo.ZoneInfo(timezone)).date()
 
 
 def _write(opened: Run) -> Run:

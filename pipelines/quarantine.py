@@ -184,7 +184,7 @@ def _rows(partitions: Mapping[str, list[str]], verdict: str) -> str:
 
 def _files(run: Run) -> dict[tuple[str, str], RawFile]:
     """The raw files by table and the name under which they were cleaned; of renamed ones the content tells."""
-    inventory = raw.inventory(run.home, run.day, contracts.raw_tables(), run.settings)
+    inventory = raw.inventory(run.home, run.last_arrival, contracts.raw_tables(), run.settings)
     known = {(file.table, file.sha256): file for file in inventory}
     told = {(one["table_name"], one["file"]): (one["table_name"], one["sha256"]) for one in warehouse.receipts(run)}
     return {place: known[content] for place, content in told.items() if content in known}

@@ -17,16 +17,17 @@ GONE = ".gone"  # a folder that is being removed
 def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
     """Remove runs beyond the newest `retention.runs` that the gate judged and as many that stopped before, backfilled
     days beyond the newest `retention.backfills`, and what runs that died left elsewhere. The run behind the current
-    release stays. Returns the names of the removed."""
+    release stays, and that of its models. Returns the names of the removed."""
     folders = [path for path in (home / "runs").glob("*/") if path.suffix != GONE]
     dead = {path.name: path for path in folders if not is_worked_on(home, path.name, now)}
-    made_current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
+    current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
+    made_current = {current, _models_of(home, current)}
     backfilled = [name for name in dead if name.endswith(f".{BACKFILL}")]
     nights = [name for name in dead if name not in backfilled]
     whole = [name for name in nights if (dead[name] / "validate" / "stage.json").exists()]
     stopped = [name for name in nights if name not in whole]
     limits = [(whole, told.retention.runs), (stopped, told.retention.runs), (backfilled, told.retention.backfills)]
-    keep = {made_current} | {name for names, count in limits for name in _newest(dead, names, count)}
+    keep = made_current | {name for names, count in limits for name in _newest(dead, names, count)}
     gone = [name for name in dead if name not in keep]
     for name in gone:
         _remove(dead[name])
@@ -47,6 +48,11 @@ def clear_releases(home: Path, told: Settings) -> list[str]:
         gone = [name for name in kept if name not in keep and house.drop(name)]
         house.tidy({*kept} - {*gone} | {*barred})
     return gone
+
+
+def _models_of(home: Path, name: str) -> str | None:
+    record = home / "runs" / name / "run.json"
+    return json.loads(record.read_text()).get("models_of") if name and record.exists() else None
 
 
 def _newest(dead: dict[str, Path], names: Iterable[str], count: int) -> list[str]:

@@ -72,6 +72,7 @@ class Run:
     packages: Mapping[str, str]
     admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
+    models_of: str | None = None  # the run whose models serve here instead of new ones
 
     @property
     def folder(self) -> Path:
@@ -80,6 +81,12 @@ class Run:
     @property
     def lake(self) -> Path:
         return self.home / "lake"
+
+    @property
+    def last_arrival(self) -> dt.date:
+        """The last day on which something arrived that the run reads: beyond `day` only for new stock of a rescore."""
+        arrived = (Path(path).parts[2].removeprefix("dt=") for path in self.inputs)
+        return max([self.day, *map(dt.date.fromisoformat, arrived)])
 
     @property
     def cuts(self) -> dict[str, dt.date]:
@@ -104,8 +111,9 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides the run's rows: day, settings, code and inputs."""
-        return digest([self.run_id, self.settings.model_dump(mode="json"), self.code_version, dict(self.inputs)])
+        """Hash of all that decides the run's rows: day, settings, code, inputs, and whose models serve."""
+        told = self.settings.model_dump(mode="json")
+        return digest([self.run_id, told, self.code_version, dict(self.inputs), self.models_of])
 
     def has(self, stage: str) -> bool:
         """Whether the stage has finished under this configuration."""
@@ -132,6 +140,7 @@ class Run:
             "packages": dict(self.packages),
             "admit_anyway": self.admit_anyway and asdict(self.admit_anyway),
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
+            "models_of": self.models_of,
         }
         write_json(self.folder / "run.json", record)
 
@@ -157,6 +166,7 @@ class Run:
             packages=record["packages"],
             admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
+            models_of=record.get("models_of"),
         )
 
     @classmethod

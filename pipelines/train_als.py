@@ -12,6 +12,7 @@ from models import als
 from models.als import ALSModel
 from models.errors import Diverged
 from models.vocabulary import Vocabulary
+from pipelines import adopt
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
@@ -21,6 +22,9 @@ LOG = logging.getLogger("nightshelf")
 @stage
 def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
+    if run.models_of:
+        adopt.als(run, marts, folder)
+        return
     try:
         models, cuts, because = {part: _train(run, marts, until) for part, until in marts.cuts.items()}, marts.cuts, {}
     except Diverged as error:

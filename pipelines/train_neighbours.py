@@ -6,6 +6,7 @@ from scipy import sparse
 
 from models import neighbours
 from models.neighbours import Neighbours
+from pipelines import adopt
 from pipelines.marts import Marts
 from pipelines.run import Run, stage
 from pipelines.settings import NeighbourModel
@@ -14,6 +15,9 @@ from pipelines.settings import NeighbourModel
 @stage
 def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
+    if run.models_of:
+        adopt.neighbours(run, marts, folder)
+        return
     for part, until in marts.cuts.items():
         fit(marts.tastes(until)[marts.people(until)], run.settings.neighbours).save(folder / part)
 

@@ -14,7 +14,7 @@ from models.profile import HistoryAttention
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import train_sequence, withhold_last_day
 from models.vocabulary import stamp
-from pipelines import encoders
+from pipelines import adopt, encoders
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
@@ -29,14 +29,33 @@ def run(run: Run, folder: Path) -> None:
     told = encoders.write(run, marts, folder)
     sequence = None
     for part, until in marts.cuts.items():
-        item_vectors = np.load(folder / part / "item_vectors.npy")
-        attention = _train_history(run, marts, item_vectors, until)
-        attention.save(folder / part)
-        vectors, _ = profile_training.user_vectors(attention, item_vectors, marts.histories(until))
-        np.save(folder / part / "user_vectors.npy", vectors)
-        sequence = _personalize(run, marts, item_vectors, until, attention, sequence, folder / part)
+        if run.models_of:
+            adopt.readers(run, marts, part, folder / part)
+        else:
+            sequence = _train_readers(run, marts, until, sequence, folder / part)
+        _read_histories(marts, until, folder / part)
         stamp(folder / part, users=marts.users, items=marts.items)
     write_json(folder / "model.json", told)
+
+
+def _train_readers(
+    run: Run, marts: Marts, until: dt.date, start: SequenceModel | None, folder: Path
+) -> SequenceModel | None:
+    """Write the networks that read histories, and which of them foretells better."""
+    item_vectors = np.load(folder / "item_vectors.npy")
+    attention = _train_history(run, marts, item_vectors, until)
+    attention.save(folder)
+    return _personalize(run, marts, item_vectors, until, attention, start, folder)
+
+
+def _read_histories(marts: Marts, until: dt.date, folder: Path) -> None:
+    """Write what the attention makes of each user, and what the better network makes of users and items."""
+    item_vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(until)
+    vectors, _ = profile_training.user_vectors(HistoryAttention.load(folder), item_vectors, histories)
+    np.save(folder / "user_vectors.npy", vectors)
+    users, items, _ = personalization.read_history(personalization.load(folder), item_vectors, histories)
+    np.save(folder / "sequence_users.npy", users)
+    np.save(folder / "sequence_items.npy", items)
 
 
 def _personalize(
@@ -48,7 +67,7 @@ def _personalize(
     start: SequenceModel | None,
     folder: Path,
 ) -> SequenceModel | None:
-    """Write sequence_users and sequence_items of the better network, measured on the last days of some people.
+    """Write the sequence network, and whether it is the better one, measured on the last days of some people.
 
     The attention has learnt from those days and the sequence has not: a tie of true worth goes to the attention.
     """
@@ -65,9 +84,6 @@ def _personalize(
     except NothingToLearn as error:
         LOG.warning("%s reads histories by the simple attention: %s", folder.name, error)
     personalization.keep_better(folder, **figures)
-    users, items, _ = personalization.read_history(personalization.load(folder), item_vectors, histories)
-    np.save(folder / "sequence_users.npy", users)
-    np.save(folder / "sequence_items.npy", items)
     return sequence
 
 

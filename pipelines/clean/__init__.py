@@ -48,7 +48,7 @@ def run(run: Run, folder: Path) -> None:
 
 def files_of(run: Run) -> list[RawFile]:
     """The raw files as they were when the run opened; files that came since wait for the next run."""
-    found = raw.inventory(run.home, run.day, contracts.raw_tables(), run.settings)
+    found = raw.inventory(run.home, run.last_arrival, contracts.raw_tables(), run.settings)
     files = [file for file in found if run.inputs.get(file.path) == file.sha256]
     if changed := sorted(set(run.inputs) - {file.path for file in files}):
         raise BadInput(f"{', '.join(changed[:5])}: changed or gone since {run.run_id} was opened. Open the run again.")

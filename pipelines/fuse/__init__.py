@@ -1,18 +1,22 @@
 """Fuse: every source proposes items, and the ranking that held on the held-out days puts them in order."""
 
+import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.candidates import Candidates
+from pipelines import adopt
 from pipelines.fuse import proof
 from pipelines.fuse.features import Moment
-from pipelines.fuse.rankings import PARTS, Ranking, learn, side_by_side
+from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn, load, side_by_side
 from pipelines.fuse.slate import Lesson, Slate, lessons, slate
 from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.marts import Marts
@@ -28,6 +32,9 @@ def run(run: Run, folder: Path) -> None:
     """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, the figures, and
     held_out_lists."""
     marts = Marts(run)
+    if run.models_of:
+        _write_candidates(run, marts, _adopted(run, folder), folder)
+        return
     told = lessons(run, marts)
     chosen, records, held_out = proof.prove(run, marts, told)
     rankings = _taught(run, told, chosen)
@@ -44,6 +51,20 @@ def run(run: Run, folder: Path) -> None:
 def _taught(run: Run, told: Sequence[Lesson], chosen: Mapping[str, str]) -> dict[str, Ranking]:
     """The chosen rankings, by placement, as all lessons teach them."""
     return side_by_side(run, lambda placement: learn(chosen[placement], placement, told, run))
+
+
+def _adopted(run: Run, folder: Path) -> dict[str, Ranking]:
+    """The rankings of another run; with the figures and the held-out lists that were made when they were learnt."""
+    before = adopt.stage(run, "fuse")
+    for name in ("fusion.json", "metrics.json"):
+        shutil.copy(before / name, folder)
+    held_out = pd.read_parquet(before / "held_out_lists.parquet")
+    held_out.assign(run_id=run.run_id).to_parquet(folder / "held_out_lists.parquet", index=False)
+    chosen = json.loads((folder / "fusion.json").read_text())
+    rankings = {placement: load(chosen[placement], before / f"{placement}.json") for placement in LEARNED}
+    for placement, ranking in rankings.items():
+        ranking.save(folder / f"{placement}.json")
+    return rankings
 
 
 def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], folder: Path) -> None:

@@ -88,6 +88,13 @@ class Trees:
         self.ranker.save(path)
 
 
+def load(name: str, path: Path) -> Ranking:
+    """The ranking of that name, as `save` wrote it."""
+    if name == "rrf":
+        return ReciprocalRanks()
+    return Linear(LinearBlend.load(path)) if name == "blend" else Trees(LambdaRank.load(path))
+
+
 def learn(name: str, placement: str, told: Sequence[Lesson], run: Run, haste: int = 1) -> Ranking:
     """A contender taught by some lessons; raises NothingToLearn where they teach nothing of the placement.
 

@@ -1,5 +1,6 @@
 """Search: answer the queries that people typed, from the items' words, the profile space and what people did next."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from models.vocabulary import Vocabulary
+from pipelines import adopt
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 from pipelines.search import beside, kept, personal, personal_proof, typed
@@ -27,10 +29,10 @@ def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
     queries = Vocabulary([*marts.queries()["query"], *run.settings.search.queries])
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
-    told = lessons(run, marts, lexical, queries)
-    ranking, records = prove(run, told)
-    weights, figures = personal_proof.prove(run, personal_proof.lessons(run, marts, told, ranking.name))
+    ranking, weights, records = _adopted(run) if run.models_of else _learnt(run, marts, lexical, queries)
     own = Personal(Leanings.of(run, marts, "final"), weights)
+    for one in (ranking, own):
+        one.save(folder)
     log = typed.learn(run, marts, run.day)
     engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries)
     kept.write(folder / "search_parts.parquet", engine, ranking, own, run.run_id)
@@ -39,7 +41,21 @@ def run(run: Run, folder: Path) -> None:
     found.to_parquet(folder / "search_results.parquet", index=False)
     personal.write(run, marts, found, queries, own, folder / "user_search_results.parquet")
     beside.write(run, log, found, folder)
-    write_json(folder / "metrics.json", records + figures)
+    write_json(folder / "metrics.json", records)
+
+
+def _learnt(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> tuple[Ranking, np.ndarray, list[dict]]:
+    """The ranking that holds on the held-out days, how much a user's past weighs beside it, and the figures."""
+    told = lessons(run, marts, lexical, queries)
+    ranking, records = prove(run, told)
+    weights, figures = personal_proof.prove(run, personal_proof.lessons(run, marts, told, ranking.name))
+    return ranking, weights, records + figures
+
+
+def _adopted(run: Run) -> tuple[Ranking, np.ndarray, list[dict]]:
+    """Those of another run, with the figures that were made when they were learnt."""
+    before = adopt.stage(run, "search")
+    return Ranking.load(before), Personal.load(before).weights, json.loads((before / "metrics.json").read_text())
 
 
 def results(engine: Engine, ranking: Ranking, queries: Sequence[str], run_id: str) -> pd.DataFrame:

@@ -112,6 +112,7 @@ def write_runs(run: Run, folder: Path) -> None:
         "code_version": run.code_version,
         "settings": run.settings.model_dump_json(),
         "packages": json.dumps(dict(run.packages), sort_keys=True),
+        "models_of": run.models_of or run.run_id,
         "fusion": chosen["for_you"],
         "fusion_discover": chosen["discover"],
         "fusion_buy_again": chosen["for_you"],  # the same ranking of what was bought
