@@ -189,8 +189,8 @@ def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placeme
     if not unaware:
         told = f"nothing to measure: no release has lists that know no day after {run.holdout_cut}"
         return check("night", name, True, told, expected)
-    ours, wanted = pd.read_parquet(run.of("fuse", "held_out_lists.parquet")), _wanted(run, marts, placement)
-    now, then = (_ndcg(marts, _of(lists, placement), wanted) for lists in (ours, unaware[0]))
+    ours, bought = pd.read_parquet(run.of("fuse", "held_out_lists.parquet")), wanted(run, marts, placement)
+    now, then = (ndcg(marts, _of(lists, placement), bought) for lists in (ours, unaware[0]))
     both = np.isfinite(now - then)
     if not both.any():
         return check("night", name, True, "nothing to measure: no user has lists in both", expected)
@@ -220,7 +220,7 @@ def _search_against_current(figures: pd.DataFrame, low: float | None) -> dict[st
     return check("night", "search_against_current", bool(now["high"] >= low), told, expected)
 
 
-def _wanted(run: Run, marts: Marts, placement: str) -> sparse.csr_matrix:
+def wanted(run: Run, marts: Marts, placement: str) -> sparse.csr_matrix:
     """(U, I) what people bought in the held-out days; of `discover`, what they had not bought before."""
     cut = run.holdout_cut
     bought = marts.bought(run.day, after=cut).multiply(marts.people(run.day)[:, None]).tocsr()
@@ -230,7 +230,7 @@ def _wanted(run: Run, marts: Marts, placement: str) -> sparse.csr_matrix:
     return bought
 
 
-def _ndcg(marts: Marts, lists: pd.DataFrame, wanted: sparse.csr_matrix) -> np.ndarray:
+def ndcg(marts: Marts, lists: pd.DataFrame, wanted: sparse.csr_matrix) -> np.ndarray:
     """(U,) NDCG@10 of each user's list, NaN for who has none or wanted nothing."""
     lists = lists[lists["rank"] <= MEASURED_AT]
     users, items = marts.users.positions(lists["user_id"]), marts.items.positions(lists["item_id"])

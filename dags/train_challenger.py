@@ -1,0 +1,65 @@
+"""### Train a challenger
+
+Trains a whole night under other settings, judges it by the gates, and measures it on the held-out days beside the run
+that readers' lists are made of. Nothing is published, whatever comes out. *Trigger* takes `day` (empty: that of the
+current release, so that both can be compared), `label`, and `settings`, such as `{"als.factors": 128}`.
+
+Is it better beyond chance, write its settings into `nightshelf.toml`: the next night is made by them. The figures stand
+in the log of `compare`; `nightshelf compare RUN` prints them again.
+
+#### When a task fails
+
+- **train** — A stage stopped, or the gates found it wanting; the message has stage, cause and cure, as
+  `nightly_recommendations` explains them. Readers notice nothing. Clear the task to go on where it stopped.
+- **compare** — The two runs have other held-out days, or the current release's run is gone. Choose its `day`, and
+  trigger anew.
+"""
+
+import datetime as dt
+
+from airflow.sdk import Param, dag, task
+from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, params
+
+
+@task
+def train() -> str:
+    from pipelines import compare as comparing
+    from pipelines import night, run
+
+    told = params()
+    with no_retry_of_errors_with_a_cure():
+        day = dt.date.fromisoformat(told["day"]) if told["day"] else comparing.current(run.home()).day
+        return night.run(day=day, label=told["label"], overrides=told["settings"], publish=False).run_id
+
+
+@task
+def compare(run_id: str) -> list[dict]:
+    from pipelines import compare as comparing
+    from pipelines import run
+
+    with no_retry_of_errors_with_a_cure():
+        found = comparing.compare(run.Run.load(run_id), comparing.current(run.home()))
+    for line in map(str, found):
+        print(line)
+    return [vars(one) for one in found]
+
+
+@dag(
+    schedule=None,
+    max_active_runs=1,
+    doc_md=__doc__,
+    tags=["nightshelf"],
+    default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1), "execution_timeout": dt.timedelta(hours=4)},
+    params={
+        "day": Param(
+            None, type=["null", "string"], format="date", description="Last day it may see; empty: the release's."
+        ),
+        "label": Param("challenger", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name."),
+        "settings": SETTINGS,
+    },
+)
+def train_challenger():
+    compare(train())
+
+
+train_challenger()
