@@ -166,6 +166,19 @@ def publish(
 
 
 @app.command(rich_help_panel="The night")
+def compare(
+    run_id: Annotated[str, typer.Argument(help="A run that has been fused.")],
+    other: Annotated[str | None, typer.Argument(help="Another. Default: the one behind the current release.")] = None,
+) -> None:
+    """Hold the lists of two runs against each other, on the same held-out days and users."""
+    from pipelines import compare as comparing
+
+    run = Run.load(run_id)
+    beside = Run.load(other) if other else comparing.current(home())
+    CONSOLE.print(comparing.table(comparing.compare(run, beside), run, beside))
+
+
+@app.command(rich_help_panel="The night")
 def tune(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to search.")] = 10.0,
     run_id: Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was built.")] = None,
@@ -339,6 +352,21 @@ def rollback(
     from pipelines import warehouse
 
     _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
+
+
+@app.command(rich_help_panel="The night")
+def forget(
+    users: Annotated[list[str], typer.Argument(help="Users, as the tables have them.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the proof; without the users' names.")],
+) -> None:
+    """Take users out of everything that is kept, and keep them out of what is delivered later."""
+    from pipelines import forget as forgetting
+
+    proof = forgetting.forget(users, why, getpass.getuser())
+    if proof is None:
+        _print("Nothing to forget:", "there is nothing left of them.")
+    else:
+        _print_counts(f"forgot {proof['count_users']} users", proof["counts"])
 
 
 @warehouser.command("init")

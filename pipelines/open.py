@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import check, retention, run, settings, warehouse
-from pipelines.errors import BadSetting
+from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
 
 
@@ -39,6 +39,8 @@ def open_run(
         described(root, resolved, day, label, now, stock_until), admit_anyway=admit_anyway, models_of=models_of
     )
     warehouse.of(root, resolved).ready()
+    if run.is_worked_on(root, run.FORGETTING, now):
+        raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
     run.take_lease(root, opened.run_id, owner, now)
     retention.clear_runs(root, resolved, now)
     return _write(opened)

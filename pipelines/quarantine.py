@@ -69,7 +69,7 @@ SHOWN = f"""
 OPEN = f"""
     select table_name, rule, arrived_on, file, origin, original
     from quarantined
-    where {FILTER} and not is_replayed
+    where {FILTER} and not is_replayed and original is not null  -- of forgotten users nothing is told
     -- of a row and its rejected corrections the latest
     qualify 1 = row_number() over (
         partition by table_name, origin order by place <> origin desc, arrived_on desc, file, line

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipelines import contracts, settings
+from pipelines import contracts, forgotten, settings
 from pipelines.contracts import Column, Table
 from pipelines.reasons import REASONS
 
@@ -28,12 +28,13 @@ HISTORY_RULES = {
     "too_late": "The event arrived more than `clean.look_back_days` after it happened, not with the first delivery.",
     "unknown_item": 'No catalogue that had arrived by then names the item; `clean.unknown_items = "keep"` lets it in.',
 }
+FORGOTTEN = {forgotten.RULE: "The row is of a user who is to be forgotten; nothing of it is kept but the count."}
 LAST_RULES = {
     "replayed_before": "The row that it replays counts already, as it stood or by an earlier correction.",
     "duplicate": "The event was there already, in this file or an earlier one; for items and users, twice on one day.",
     "repeated_file": "The file has the same bytes as another one, whatever its name; its rows count once.",
 }
-OWN_RULES = {**FILE_RULES, **EVENT_RULES, **HISTORY_RULES, **LAST_RULES}
+OWN_RULES = {**FILE_RULES, **FORGOTTEN, **EVENT_RULES, **HISTORY_RULES, **LAST_RULES}
 
 
 def pages() -> dict[Path, str]:
@@ -49,6 +50,8 @@ def write() -> None:
 def rejection_rules(table: Table) -> Iterator[tuple[str, str]]:
     """Every rule that can reject a row of a raw table, in the order in which they are tried, with what it means."""
     yield from FILE_RULES.items()
+    if "user_id" in table.names:
+        yield from FORGOTTEN.items()
     for column in table.columns:
         if not column.is_filled:
             yield from _column_rules(column)

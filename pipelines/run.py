@@ -32,6 +32,7 @@ PACKAGES = (
     "pyspark",
     "torch",
 )
+FORGETTING = "forgetting"  # what holds a lease of its own while users are forgotten: no run is opened then
 BACKFILL = "backfill"  # label of the runs that build days again
 LEASE_HOURS = 6.0  # a run whose owner has not begun a stage for so long is taken for dead
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines import contracts, raw, spark
+from pipelines import contracts, forgotten, raw, spark
 from pipelines.clean import books, duplicates, lake, landing, reading, replays, rules, spellings
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
@@ -140,7 +140,16 @@ def typed(run: Run, name: str, frames: Sequence[Frame], keys: DataFrame | None =
         else:  # the key is known before the other columns are read: of the few that are asked for, only those are
             known = F.xxhash64(*[rules.value(frame, table[column], settings) for column in identity(table)])
             told.append(rules.typed(_among(keys, frame.withColumn("row_key", known)), table, settings))
-    return reduce(DataFrame.unionByName, told)
+    return without_forgotten(run, reduce(DataFrame.unionByName, told))
+
+
+def without_forgotten(run: Run, rows: DataFrame) -> DataFrame:
+    """Rows of forgotten users break that rule before any other."""
+    known = forgotten.load(run.home)
+    if "user_id" not in rows.columns or not known.hashes:
+        return rows
+    is_theirs = F.sha2(F.concat(F.lit(known.key), "user_id"), 256).isin(sorted(known.hashes))
+    return rows.withColumn("rule", F.when(is_theirs, F.lit(forgotten.RULE)).otherwise(F.col("rule")))
 
 
 def _among(keys: DataFrame | None, rows: DataFrame) -> DataFrame:
@@ -186,15 +195,16 @@ def identified(events: DataFrame, key: Sequence[str]) -> DataFrame:
 
 def write(rows: DataFrame, pending: Sequence[Partition], counts: Mapping[str, int], target: Path) -> None:
     """One file per arrival day, verdict and bucket, its rows in a fixed order: equal bytes however Spark splits the
-    work. `arrived_on` repeats the folder's date."""
+    work. `arrived_on` repeats the folder's date. Of a forgotten user's row nothing is written but its verdict."""
     table = contracts.raw_tables()[pending[0].table]
     by_day = {partition.day: sum(counts[file.path] for file in partition.files) for partition in pending}
     buckets = [(day, -(-count // BUCKET_ROWS) or 1) for day, count in by_day.items()]
     known = F.broadcast(rows.sparkSession.createDataFrame(buckets, "arrival_date date, buckets int"))
     columns = [name for name in table.names if name != "arrival_date"]
     own = ["is_known_item", "row_key"] if table.name == "events" else ["row_key"]
+    is_kept = F.col("rule").isNull() | (F.col("rule") != forgotten.RULE)
     placed = rows.join(known, "arrival_date").select(
-        *columns,
+        *[F.when(is_kept, F.col(name)).alias(name) for name in columns],
         *own,
         F.col("arrival_date").alias("arrived_on"),
         *("file", "line", "count_lines", "rule", "arrival_date"),

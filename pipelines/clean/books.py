@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import contracts
+from pipelines import contracts, forgotten
 from pipelines.clean import footers
 from pipelines.clean.lake import VERDICTS, Partition
 from pipelines.errors import BadInput
@@ -87,7 +87,7 @@ def _rename(folder: Path) -> None:
 
 
 def _quote(run: Run, partition: Partition, paths: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> None:
-    """Put the text of each rejected row, as it stands in its file, beside it."""
+    """Put the text of each rejected row, as it stands in its file, beside it; of a forgotten user's nothing."""
     files = {file.path: file for file in partition.files}
     for path in paths:
         rows = pq.read_table(path)
@@ -96,7 +96,9 @@ def _quote(run: Run, partition: Partition, paths: Sequence[Path], connection: du
         for file, line, count in keys:
             places.setdefault(file, {})[line] = count
         texts = {f: originals(files[f], run.home, lines, run.settings.clean) for f, lines in places.items()}
-        original = pa.array([texts[file][line] for file, line, _ in keys], pa.string())
+        is_kept = [rule != forgotten.RULE for rule in rows["rule"].to_pylist()]
+        told = [texts[file][line] if kept else None for (file, line, _), kept in zip(keys, is_kept, strict=True)]
+        original = pa.array(told, pa.string())
         quoted = rows.drop_columns(["count_lines"]).append_column("original", original)
         named = quoted.append_column("run_id", pa.array([run.run_id] * len(rows), pa.string()))
         pq.write_table(named, path, compression="zstd")

@@ -4,14 +4,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from pipelines.warehouse.manifest import Judged
+from pipelines.warehouse import erase
+from pipelines.warehouse.manifest import Judged, sha256
 
 
 class Files:
@@ -102,6 +103,16 @@ class Files:
             return False
         os.unlink(path)
         return True
+
+    def erase(self, name: str, users: Collection[str], pattern: str) -> int:
+        """Write a release again without the users; who has it open keeps reading what was opened. Returns the rows."""
+        path, manifest = self.releases / f"{name}.duckdb", self.manifest(name)
+        count = erase.database(path, users, pattern)
+        if manifest and manifest["sha256"] != (found := sha256(path)):
+            told = erase.retold(manifest, path, found, count)
+            _write(self.releases / f"{name}.json", json.dumps(told, sort_keys=True, default=str))
+        _sync(self.releases)
+        return count
 
     def tidy(self, names: set[str]) -> None:
         """Remove manifests of others than these releases, and what killed publications left."""

@@ -5,8 +5,8 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipelines import contracts
 from pipelines.contracts import Table
 from pipelines.errors import BadSetting, NoWarehouse, ReadersInTheWay
 from pipelines.settings import Warehouse
+from pipelines.warehouse.erase import OWNERS, QUOTES
 from pipelines.warehouse.manifest import Judged
 
 READY = {
@@ -167,6 +168,36 @@ class Postgres:
         except (errors.LockNotAvailable, errors.DependentObjectsStillExist):
             return False
 
+    def erase(self, name: str, users: Collection[str], pattern: str) -> int:
+        """Delete the users' rows, and have the tables written again, so that no page of them is left. Returns the rows,
+        of which the manifest tells."""
+        counts = {}
+        with self._session("loader") as cursor:
+            for table, columns in self._columns(cursor, name).items():
+                target = sql.Identifier(name, table)
+                counts[table] = sum(_erase(cursor, target, column, users, pattern) for column in columns)
+        for table in (table for table, count in counts.items() if count):
+            with self._session("loader", is_transaction=False) as cursor:
+                cursor.execute(sql.SQL("vacuum (full, analyze) {}").format(sql.Identifier(name, table)))
+        if total := sum(counts.values()):
+            query = f"""
+                update "{self.audit}".manifests set manifest = manifest
+                || jsonb_build_object('erased_rows', coalesce((manifest->>'erased_rows')::bigint, 0) + %s)
+                where release = %s
+            """
+            with self._session("publisher") as cursor:
+                cursor.execute(query, [total, name])
+        return total
+
+    def _columns(self, cursor: Any, name: str) -> dict[str, list[str]]:
+        """By table of a release the columns that name users, or quote rows as they came."""
+        query = """
+            select table_name, array_agg(column_name::text) from information_schema.columns
+            where table_schema = %s and column_name = any(%s) group by table_name order by 1
+        """
+        cursor.execute(query, [name, [*OWNERS, *QUOTES]])
+        return dict(cursor.fetchall())
+
     def tidy(self, names: set[str]) -> None:
         """Remove manifests of others than these releases; a killed load leaves nothing."""
         with self._session("publisher") as cursor:
@@ -215,7 +246,7 @@ class Postgres:
             return cursor.fetchall()
 
     @contextmanager
-    def _session(self, role: str, **options: Any) -> Iterator[Any]:
+    def _session(self, role: str, is_transaction: bool = True, **options: Any) -> Iterator[Any]:
         """A transaction of a role; raises NoWarehouse naming the variable that is missing or wrong, not its value."""
         try:
             told = f"nightshelf {role}"
@@ -223,8 +254,9 @@ class Postgres:
         except psycopg2.Error as error:
             variable = getattr(self.told, role)
             raise NoWarehouse(f"{variable}: {_silent(error)}. Correct the variable, or start the server.") from None
+        connection.autocommit = not is_transaction
         try:
-            with connection, connection.cursor() as cursor:
+            with connection if is_transaction else nullcontext(), connection.cursor() as cursor:
                 yield cursor
         finally:
             connection.close()
@@ -247,6 +279,16 @@ class Postgres:
         if user := self._facts(role).get("user"):
             return user
         raise NoWarehouse(f"{getattr(self.told, role)} names no user: postgresql://user:…@host/database.")
+
+
+def _erase(cursor: Any, target: sql.Identifier, column: str, users: Collection[str], pattern: str) -> int:
+    """Delete rows of the users; of a column that quotes them, the quotation."""
+    name = sql.Identifier(column)
+    if column in OWNERS:
+        cursor.execute(sql.SQL("delete from {} where {} = any(%s)").format(target, name), [sorted(users)])
+    else:
+        cursor.execute(sql.SQL("update {0} set {1} = null where {1} ~ %s").format(target, name), [pattern])
+    return cursor.rowcount
 
 
 class _Rows(io.RawIOBase):

@@ -1,6 +1,7 @@
 """What readers see and what they saw: publishing, going back, and what may not come back without a reason."""
 
 import datetime as dt
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class Warehouse(Protocol):
     def connect(self) -> duckdb.DuckDBPyConnection: ...
     def drop(self, name: str) -> bool: ...
     def tidy(self, names: set[str]) -> None: ...
+    def erase(self, name: str, users: Collection[str], pattern: str) -> int: ...
 
 
 def of(home: Path, told: settings.Settings | None = None) -> Warehouse:

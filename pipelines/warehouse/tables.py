@@ -190,13 +190,17 @@ def _rejected_rows(run: Run) -> str:
 
 
 def summary(connection: duckdb.DuckDBPyConnection, table: Table, place: str) -> dict[str, object]:
-    """Of a table at a place in SQL: columns, row count, and a hash that does not depend on the order of rows."""
-    kept = UNHASHED.get(table.name, "true")
-    hashed = f"coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({kept}), 0)"
+    """Of a table at a place in SQL: columns, row count and hash."""
+    columns = {column.name: column.data_type for column in table.columns}
+    return {"columns": columns, **summed(connection, place, table.name)}
+
+
+def summed(connection: duckdb.DuckDBPyConnection, place: str, name: str) -> dict[str, object]:
+    """Row count of the table `name` at `place`, and a hash that does not depend on the order of rows."""
+    hashed = f"coalesce(sum(md5_number_lower(cast(t as varchar))) filter ({UNHASHED.get(name, 'true')}), 0)"
     row = connection.execute(f"select count(*), {hashed} from {place} as t").fetchone()
     assert row is not None
-    columns = {column.name: column.data_type for column in table.columns}
-    return {"columns": columns, "count_rows": row[0], "hash": f"{int(row[1]):x}"}
+    return {"count_rows": row[0], "hash": f"{int(row[1]):x}"}
 
 
 def _quoted(path: Path) -> str:

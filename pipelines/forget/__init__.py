@@ -1,0 +1,65 @@
+"""Forget: take users out of everything that is kept, and keep them out of what is delivered later."""
+
+import datetime as dt
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines import forgotten, run, settings, warehouse
+from pipelines.errors import BadSetting, RunBusy
+from pipelines.forget import delivered, lake, runs
+from pipelines.forget.delivered import mentions
+from pipelines.run import FORGETTING, release_lease, take_lease
+from pipelines.settings import Settings
+
+
+def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -> dict[str, Any] | None:
+    """Take users out of raw files, lake, runs, releases and logs, in this order; returns the proof, which names nobody,
+    or None where there was nothing left of them.
+
+    May be done again after whatever it died of. Raises BadSetting or RunBusy before anything is changed.
+    """
+    root, now = home or run.home(), dt.datetime.now(dt.UTC)
+    told = settings.load(root)
+    wanted = {_written(user, told) for user in users}
+    _refuse(root, told, wanted, why, now)
+    owner = f"cli:{os.uname().nodename}:{os.getpid()}"
+    take_lease(root, FORGETTING, owner, now)
+    try:
+        counts = {"users": forgotten.add(root, wanted)}
+        raw_rows, since = delivered.erase(root, told, wanted)
+        counts |= {"raw_rows": raw_rows, "lake_partitions": lake.erase(root, wanted, since)}
+        counts |= {"run_rows": runs.erase(root, wanted), "release_rows": _erase_releases(root, told, wanted)}
+        counts |= {"log_lines": runs.erase_logs(root, wanted)}
+    finally:
+        release_lease(root, FORGETTING, owner)
+    if not any(counts.values()):
+        return None
+    proof = {"at": now, "who": who, "why": why, "count_users": len(wanted), "counts": counts}
+    forgotten.record(root, proof)
+    return proof
+
+
+def _written(user: str, told: Settings) -> str:
+    """The id as cleaning writes it."""
+    plain = user.strip()
+    return " ".join(plain.lower().split()) if told.clean.ids == "merge" else plain
+
+
+def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: dt.datetime) -> None:
+    if not users or "" in users or not why.strip():
+        raise BadSetting("Forgetting wants users, and a reason, which is kept with the proof.")
+    if any(user in why for user in users):
+        raise BadSetting("The reason names a user, and is kept. Say it without.")
+    if named := [user for user in users if user in told.bots.allow]:
+        raise BadSetting(f"bots.allow names {len(named)} of these users. Take them out of {settings.file(home)} first.")
+    busy = [path.stem for path in (home / "runs").glob("*.lease") if run.is_worked_on(home, path.stem, now)]
+    if busy:
+        raise RunBusy(f"{', '.join(sorted(busy))} is being worked on, and would bring the users back. Wait for it.")
+
+
+def _erase_releases(home: Path, told: Settings, users: Collection[str]) -> int:
+    house = warehouse.of(home, told)
+    with house.locked():
+        return sum(house.erase(name, users, mentions(users).pattern) for name in house.kept())
