@@ -3,6 +3,8 @@
 import datetime as dt
 import itertools
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -52,6 +54,11 @@ def deliver(home: Path, table: str, day: str, rows: Iterable[object], name: str 
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
     return path
+
+
+def linked(home: Path, target: Path) -> Path:
+    """A home with the same files for a test that changes it: they are links, for nothing is ever written in place."""
+    return Path(shutil.copytree(home, target, symlinks=True, copy_function=os.link))
 
 
 @pytest.fixture(scope="session", autouse=True)

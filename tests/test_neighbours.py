@@ -7,6 +7,7 @@ from scipy import sparse
 from models import neighbours
 from models.errors import TooLarge
 from models.neighbours import WEIGHTINGS, Neighbours
+from models.vocabulary import Vocabulary
 
 SHOP = sparse.csr_matrix([[1, 0, 1, 0, 0], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]], dtype=float)  # A, B, C; nobody met item 4
 RANDOM = sparse.random(60, 40, density=0.2, random_state=3, format="csr")
@@ -33,6 +34,17 @@ def test_ease_predicts_a_column_by_ridge_regression_on_the_others():
     others = np.delete(X, 7, axis=1)
     W = np.linalg.solve(others.T @ others + 2.0 * np.eye(39), others.T @ X[:, 7])
     np.testing.assert_allclose(W, np.delete(dense(neighbours.ease(RANDOM, 2.0))[:, 7], 7), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(4), ids=["ease", *WEIGHTINGS])
+def test_carried_neighbours_say_the_same_of_the_same_items(place: int):
+    """Item b is gone and item A came, at the first place: what the others say for each other stays, A says nothing."""
+    model = every_model(SHOP)[place]
+    carried = dense(model.carried(Vocabulary("abcde"), Vocabulary(["A", *"acde"])))
+    kept = [0, 2, 3, 4]
+    np.testing.assert_array_equal(carried[1:, 1:], dense(model)[np.ix_(kept, kept)])
+    assert not carried[0].any()
+    assert not carried[:, 0].any()
 
 
 def test_cosine_of_the_worked_shop():

@@ -8,6 +8,7 @@ from models.histories import Histories
 from models.profile import HistoryAttention, check_vectors
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import sequence_vectors, train_sequence, withhold_last_day
+from models.vocabulary import Vocabulary
 
 CONTENT = np.eye(12, dtype=np.float32)
 CONFIG = SequenceConfig(12, 12, embedding_size=16)
@@ -35,6 +36,17 @@ def test_the_next_step_comes_first(trained):
     """Who walked from i to i + 3 is foretold i + 4: the network reads what was last, not only what was at all."""
     users, items, _ = sequence_vectors(trained, CONTENT, WALKS)
     assert ((users @ items.T).argmax(axis=1) == (STARTS + 4) % 12).mean() > 0.95
+
+
+def test_a_carried_network_knows_its_items_at_their_new_places(trained):
+    """One item comes before all others, whose scores stay; it is scored, too, by what its text says."""
+    names = [f"i{n:02}" for n in range(12)]
+    carried = trained.carried(Vocabulary(names), Vocabulary(["a", *names]))
+    before, items, _ = sequence_vectors(trained, CONTENT, WALKS)
+    moved = histories(WALKS.positions + 1, WALKS.ages_days)
+    after, more, _ = sequence_vectors(carried, np.concatenate([CONTENT[:1], CONTENT]), moved)
+    np.testing.assert_allclose(after @ more[1:].T, before @ items.T, atol=1e-5)
+    assert np.isfinite(after @ more[0]).all()
 
 
 def test_a_sample_of_rivals_teaches_the_same():
