@@ -14,6 +14,6 @@ def let_out(run: Run, leave: Override) -> None:
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    record = warehouse.publish(run, warehouse.judged(run))
+    record = warehouse.publish(run, warehouse.judged(run), attempt=folder)
     cleared = retention.clear_releases(run.home, run.settings)
     write_json(folder / "release.json", record | {"cleared": cleared})

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import resource
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -184,8 +185,10 @@ class Run:
 def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
     """Make `function(run, folder)` a stage `run(run)`, named after its module.
 
-    The folder is filled as `<stage>.partial` and renamed when the function returns, so that a folder that exists is
-    whole. A stage that finished under the same fingerprint is not done again; when the function raises, nothing stays.
+    The folder is filled as `<stage>.<attempt>.partial` and renamed when the function returns, so that a folder that
+    exists is whole. A stage that finished under the same fingerprint is not done again; when the function raises,
+    nothing stays. An attempt takes away the folders of those before it: one that was thought dead and comes back ends
+    with RunBusy instead of its work.
     """
     name = function.__module__.rpartition(".")[2]
 
@@ -195,8 +198,9 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         if run.has(name):
             LOG.info("%s %s: already done", run.run_id, name)
             return
-        partial = done.with_name(f"{name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        for earlier in run.folder.glob(f"{name}.*partial"):
+            shutil.rmtree(earlier, ignore_errors=True)
+        partial = done.with_name(f"{name}.{secrets.token_hex(4)}.partial")
         partial.mkdir(parents=True)
         keep_lease(run)
         started, cpu = time.monotonic(), _cpu_seconds()
@@ -208,6 +212,7 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        keep_attempt(run, partial)
         seconds = time.monotonic() - started
         cost = {"wall_seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_memory_mb": _peak_memory_mb()}
         write_json(partial / "stage.json", {"stage": name, "fingerprint": run.fingerprint, **cost})
@@ -216,6 +221,15 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         LOG.info("%s %s: done in %.1f s", run.run_id, name, seconds)
 
     return run
+
+
+def keep_attempt(run: Run, attempt: Path) -> None:
+    """Raise RunBusy when a later attempt at the stage has begun, and taken this one's folder away."""
+    if not attempt.exists():
+        raise RunBusy(
+            f"{run.run_id} {attempt.name.partition('.')[0]}: another attempt has begun since this one did, and its "
+            "work counts instead. Nothing to do."
+        )
 
 
 def costs(run: Run) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ import pytest
 
 from pipelines import retention, settings, warehouse
 from pipelines.errors import NoWarehouse
-from pipelines.run import Run
+from pipelines.run import Run, stage
 from pipelines.warehouse import files
 from pipelines.warehouse.manifest import Judged
 from pipelines.warehouse.postgres import Postgres
@@ -32,6 +33,7 @@ from tests.postgres import Server
 from tests.test_postgres import publish as publish_to_postgres
 from tests.test_warehouse import count, put
 
+ROOT = Path(__file__).resolve().parents[1]
 IS_LONG = bool(os.environ.get("LONG_FAULTS"))
 KILLS = 50 if IS_LONG else 4
 READERS, PUBLICATIONS = (8, 200) if IS_LONG else (3, 25)
@@ -67,6 +69,33 @@ while not Path(stop).exists():
 assert seen == sorted(seen)
 print(json.dumps({"polls": len(seen), "p99_ms": 1000 * sorted(seconds)[len(seen) * 99 // 100]}))
 """
+SLEEPER = """
+import sys
+from pathlib import Path
+from pipelines.errors import RunBusy
+from tests.lake import run_of
+from tests.test_faults import publishing
+
+def wait():
+    print("begun", flush=True)
+    sys.stdin.readline()
+
+try:
+    publishing(1, wait)(run_of(Path(sys.argv[1])))
+except RunBusy:
+    print("RunBusy")
+"""
+
+
+def publishing(rows: int, wait: Callable[[], object]) -> Callable[[Run], None]:
+    """A stage that waits and then publishes a release of so many rows."""
+
+    @stage
+    def publish(run: Run, folder: Path) -> None:
+        wait()
+        put(run, "2026-03-01", rows, attempt=folder)
+
+    return publish
 
 
 class Failing:
@@ -167,6 +196,23 @@ def test_readers_of_files_see_whole_releases_in_order(tmp_path: Path):
 
     publish(1)
     check("files", watched("duckdb", house.where, tmp_path / "stop", publish))
+
+
+def test_a_publication_that_was_thought_dead_does_not_publish(tmp_path: Path):
+    """Stopped before it moves the pointer, while another attempt at the same run publishes: woken up it ends, and what
+    readers see stays."""
+    run = run_of(tmp_path / "home")
+    run.folder.mkdir(parents=True)
+    command = [sys.executable, "-c", SLEEPER, str(run.home)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    with subprocess.Popen(command, **pipes) as child:
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(signal.SIGSTOP)
+        publishing(2, lambda: None)(run)
+        child.send_signal(signal.SIGCONT)
+        told, _ = child.communicate("go on\n", timeout=60)
+    assert told == "RunBusy\n"
+    assert warehouse.history(run.home)[-1]["release"] == warehouse.current(run.home) == "2026-03-01.nightly.00000002"
 
 
 @pytest.fixture

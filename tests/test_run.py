@@ -57,6 +57,20 @@ def test_a_failed_stage_leaves_nothing(opened: Run):
         opened.of("test_run")
 
 
+def test_an_attempt_that_was_thought_dead_ends_without_its_work(opened: Run):
+    """While it slept, another attempt began and finished: what that one made stays, and nothing else."""
+
+    @stage
+    def sleep_long(run: Run, folder: Path) -> None:
+        write_a_file(run)
+        (folder.parent / "test_run" / "rows.txt").write_text("of the second attempt")
+
+    with pytest.raises(RunBusy, match="another attempt has begun"):
+        sleep_long(opened)
+    assert names(opened) == {"run.json", "test_run"}
+    assert opened.of("test_run", "rows.txt").read_text() == "of the second attempt"
+
+
 def test_other_settings_do_a_stage_again(opened: Run):
     """A stage that finished under another configuration does not count."""
     write_a_file(opened)

@@ -23,7 +23,9 @@ def opened(shop: Path) -> Run:
     return open_run(owner="airflow:test", day=dt.date(2026, 3, 1), home=shop)
 
 
-def put(run: Run, day: str, rows: int, leave: Override | None = None, **made: object) -> str:
+def put(
+    run: Run, day: str, rows: int, leave: Override | None = None, attempt: Path | None = None, **made: object
+) -> str:
     """Publish a release of one table with that many rows."""
     path = run.home / f"made-{day}-{rows}.duckdb"
     if not path.exists():
@@ -32,7 +34,7 @@ def put(run: Run, day: str, rows: int, leave: Override | None = None, **made: ob
             connection.execute(f"create table runs as select * from range({rows})")
     on_day = replace(run, day=dt.date.fromisoformat(day), run_id=f"{day}.nightly", publish_anyway=leave)
     judged = Judged(path, {"release": f"{on_day.run_id}.{rows:08x}", **MADE, **made})
-    return warehouse.publish(on_day, judged)["release"]
+    return warehouse.publish(on_day, judged, attempt)["release"]
 
 
 def count(home: Path) -> int:

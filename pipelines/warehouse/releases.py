@@ -72,13 +72,16 @@ def history(home: Path) -> list[Record]:
     return of(home).history()
 
 
-def publish(run: Run, made: Judged) -> Record:
+def publish(run: Run, made: Judged, attempt: Path | None = None) -> Record:
     """Bring a judged release in and, unless readers have a later day already, show it.
 
-    Raises HeldBack, and then changes nothing, when it would bring back what readers were taken back from.
+    Raises HeldBack, and then changes nothing, when it would bring back what readers were taken back from; and RunBusy
+    when the folder of the `attempt` is gone, since a later one has begun.
     """
     house, leave = of(run.home, run.settings), run.publish_anyway
     with house.locked():
+        if attempt is not None:
+            runs.keep_attempt(run, attempt)
         before = house.current()
         is_current = before is None or day_of(before) <= run.day
         bars = barred(house.history()) if is_current else {}
