@@ -44,8 +44,8 @@ def compare(run: Run, other: Run) -> list[Compared]:
     windows = [(one.holdout_cut, one.day) for one in (run, other)]
     if windows[0] != windows[1]:
         raise BadSetting(
-            f"{run.run_id} is measured on the days from {windows[0][0]} to {windows[0][1]}, {other.run_id} on those "
-            f"from {windows[1][0]} to {windows[1][1]}. Compare runs of one day with one holdout.days."
+            f"{run.run_id} is measured on the days after {windows[0][0]} up to {windows[0][1]}, {other.run_id} on "
+            f"those after {windows[1][0]} up to {windows[1][1]}. Compare runs of one day with one holdout.days."
         )
     marts = Marts(run)
     lists = [pd.read_parquet(one.of("fuse", "held_out_lists.parquet")) for one in (run, other)]

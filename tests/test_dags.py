@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from pipelines import backfill, night, publish, warehouse
+from pipelines import backfill, compare, forget, night, publish, rescore, warehouse
 from pipelines import open as opening
 from pipelines.errors import BadInput, GateFailed
 from pipelines.run import Override, Run
@@ -71,7 +71,15 @@ def nightly(bag):
 def test_dags_are_found_by_name_without_import_errors(bag):
     """Airflow finds the night and what people trigger, and can read all files."""
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"nightly_recommendations", "rollback_recommendations", "search_queries", "backfill_days"}
+    assert set(bag.dags) == {
+        "nightly_recommendations",
+        "rescore_recommendations",
+        "rollback_recommendations",
+        "backfill_days",
+        "forget_user",
+        "search_queries",
+        "train_challenger",
+    }
 
 
 @pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda file: file.stem)
@@ -155,6 +163,13 @@ def test_publishing_is_announced_as_an_asset(nightly):
         ("backfill_days", {"days": "2026-03-01...2026-03-02"}),
         ("backfill_days", {"days": "2026-03-01", "promote": "perhaps"}),
         ("backfill_days", {"days": "2026-03-01", "settings": {"als.factors": [32]}}),
+        ("rescore_recommendations", {"run": "the last one"}),
+        ("rescore_recommendations", {"publish": "perhaps"}),
+        ("train_challenger", {"day": "yesterday"}),
+        ("train_challenger", {"settings": {"als.factors": [32]}}),
+        ("forget_user", {"users": ["u1"]}),
+        ("forget_user", {"users": [], "why": "asked for it"}),
+        ("forget_user", {"users": "u1", "why": "asked for it"}),
         ("rollback_recommendations", {}),
         ("rollback_recommendations", {"why": "x"}),
         ("rollback_recommendations", {"why": "bad prices", "to": ""}),
@@ -177,6 +192,9 @@ def test_wrong_parameters_are_refused(bag, dag_id, conf):
         ("nightly_recommendations", {"settings": {"als.factors": 32, "shop.timezone": "Europe/London"}}),
         ("search_queries", {"queries": ["red shoes", "blue mug"]}),
         ("backfill_days", {"days": "2026-02-27 2026-03-01..2026-03-02", "promote": True}),
+        ("rescore_recommendations", {"run": "2026-03-01.nightly", "settings": {"shelve.length": 5}}),
+        ("train_challenger", {"day": "2026-03-01", "settings": {"als.factors": 128}}),
+        ("forget_user", {"users": ["u1", "u2"], "why": "asked for it"}),
         ("rollback_recommendations", {"why": "bad prices", "to": "2026-02-28.nightly.6cab07bb"}),
     ],
 )
@@ -371,6 +389,29 @@ def test_a_backfill_builds_each_day_that_is_not_done_in_order(bag, metadata, tmp
     assert run_dag(bag.dags["backfill_days"], conf) == ("success", {"plan": "success", "build_day": "success"})
     assert asked == [([one.day for one in planned], {"als.factors": 8}, True)]
     assert built == [(planned[0], {"als.factors": 8}), (planned[2], {"als.factors": 8})]
+
+
+@pytest.mark.slow
+def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypatch):
+    """A rescore, a challenger that is not published and is compared, and a user to forget, with who asked."""
+    made, asked = type("Made", (), {"run_id": f"{DAY}.made", "day": DAY}), []
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    monkeypatch.setattr(rescore, "perform", lambda **told: asked.append(told) or made)
+    monkeypatch.setattr(night, "run", lambda **told: asked.append(told) or made)
+    monkeypatch.setattr(Run, "load", lambda run_id: run_id)
+    monkeypatch.setattr(compare, "current", lambda home: made)
+    monkeypatch.setattr(compare, "compare", lambda *told: asked.append(told) or [])
+    monkeypatch.setattr(forget, "forget", lambda *told: asked.append(told))
+    rules = {"shelve.length": 5}
+    assert run_dag(bag.dags["rescore_recommendations"], {"settings": rules})[0] == "success"
+    assert run_dag(bag.dags["train_challenger"], {"settings": {"als.factors": 8}})[0] == "success"
+    assert run_dag(bag.dags["forget_user"], {"users": ["u1"], "why": "asked for it"})[0] == "success"
+    assert asked == [
+        {"run_id": None, "label": "rescore", "overrides": rules, "publish": True},
+        {"day": DAY, "label": "challenger", "overrides": {"als.factors": 8}, "publish": False},
+        (f"{DAY}.made", made),
+        (["u1"], "asked for it", "dag_test"),
+    ]
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_nothing_of_the_user_is_left_and_all_else_is(night: Run, tmp_path: Path)
     now = _told(run)
     assert set(then) - set(now) == {user}
     assert all(np.array_equal(then[one][0], now[one][0]) and then[one][1] == now[one][1] for one in now)
-    assert proof["counts"]["raw_rows"] > 100
+    assert all(proof["counts"].values())
     assert (home / "logs" / "task.log").read_text().startswith("fine\n(")
     assert forget([user], "asked for it", "anna", home) is None
     assert [json.loads(json.dumps(proof, default=str))] == forgotten.proofs(home)
