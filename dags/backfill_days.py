@@ -1,8 +1,8 @@
 """### Backfill days
 
-Builds days again, oldest first, each in a run of its own (`2026-02-27.backfill`) that sees nothing of what came after
-its day. *Trigger* takes `days` (such as `2026-02-27 2026-03-01` or `2026-02-01..2026-02-07`), `promote` (publish days
-that are not older than what readers have; without it readers notice nothing), and `settings` for these runs alone.
+Builds days again, one after the other, each in a run of its own (`2026-02-27.backfill`) that sees nothing of what came
+after its day. *Trigger* takes `days` (such as `2026-02-27 2026-03-01` or `2026-02-01..2026-02-07`), `promote` (publish
+days that are not older than what readers have; without it readers notice nothing), and `settings` for these runs alone.
 
 A day that was built before, with nothing changed since, is passed over; one that stopped half-way goes on there. So
 *Clear* the failed task, or *Trigger* the same days again: nothing is done twice.

@@ -33,12 +33,12 @@ def train() -> str:
 
 
 @task
-def compare(run_id: str) -> list[dict]:
+def compare(challenger: str) -> list[dict]:
     from pipelines import compare as comparing
     from pipelines import run
 
     with no_retry_of_errors_with_a_cure():
-        found = comparing.compare(run.Run.load(run_id), comparing.current(run.home()))
+        found = comparing.compare(run.Run.load(challenger), comparing.current(run.home()))
     for line in map(str, found):
         print(line)
     return [vars(one) for one in found]
