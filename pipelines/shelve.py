@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy import sparse
 
-from models import retrieval
-from pipelines import evidence
+from pipelines import beside, evidence
 from pipelines.fuse.rankings import PARTS
 from pipelines.fuse.slate import PLACEMENTS
 from pipelines.marts import Marts
@@ -24,7 +22,7 @@ FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write user_recommendations, user_candidates, rule_effects and similar_items."""
+    """Write user_recommendations, user_candidates and rule_effects, and what stands beside the shelves."""
     marts = Marts(run)
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
     is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
@@ -37,7 +35,7 @@ def run(run: Run, folder: Path) -> None:
         folder / "user_recommendations.parquet", index=False
     )
     effects.to_parquet(folder / "rule_effects.parquet", index=False)
-    similar(run, marts, is_available).to_parquet(folder / "similar_items.parquet", index=False)
+    beside.write(run, marts, folder)
 
 
 def kept(run: Run, marts: Marts, candidates: pd.DataFrame) -> pa.Table:
@@ -132,26 +130,6 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             "evidence_query": shelves["query"],
             "fallback": shelves["fallback"],
             "trained_on": dt.date.fromisoformat(trained["trained_on"]),
-            "run_id": run.run_id,
-        }
-    )
-
-
-def similar(run: Run, marts: Marts, is_available: np.ndarray) -> pd.DataFrame:
-    """The nearest available items of every item in the profile space."""
-    vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))
-    settings, memory = run.settings, run.settings.fuse.memory_mb << 20
-    itself = sparse.identity(len(vectors), format="csr", dtype=np.float32)
-    positions, scores = retrieval.top_items(
-        vectors, vectors, settings.shelve.length, itself, is_available, memory, settings.machine.threads
-    )
-    item, place = np.nonzero(positions >= 0)
-    return pd.DataFrame(
-        {
-            "item_id": marts.items.ids[item],
-            "rank": (place + 1).astype("int64"),
-            "other_item_id": marts.items.ids[positions[item, place]],
-            "score": scores[item, place].astype(float),
             "run_id": run.run_id,
         }
     )
