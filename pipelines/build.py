@@ -88,6 +88,8 @@ def _variables(run: Run) -> dict[str, object]:
         "popularity_days": settings.fuse.popularity_days,
         "popular_length": max(POPULAR_LENGTH, 2 * settings.shelve.length),
         "shelf_length": settings.shelve.length,
+        "pair_days": settings.shelve.pair_days,
+        "trend_days": settings.shelve.trend_days,
     }
 
 

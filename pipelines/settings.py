@@ -238,6 +238,9 @@ class Fuse(Section):
 
 class Shelve(Section):
     length: int = Field(20, ge=1, le=1000, description="Items on one shelf.")
+    pair_days: int = Field(180, ge=1, description="Days of visits and baskets that tell which items belong together.")
+    trend_days: int = Field(7, ge=1, description="Days in which `trending_items` met more visitors than was expected.")
+    due_days: int = Field(7, ge=0, description="Days before the usual pause ends from which on a purchase is due.")
 
 
 class Search(Section):

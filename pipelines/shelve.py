@@ -14,7 +14,7 @@ from pipelines import beside, evidence
 from pipelines.fuse.rankings import PARTS
 from pipelines.fuse.slate import PLACEMENTS
 from pipelines.marts import Marts
-from pipelines.run import Run, stage
+from pipelines.run import Run, stage, write_json
 
 SCORES = [f"{part}_score" for part in PARTS]
 FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
@@ -36,6 +36,7 @@ def run(run: Run, folder: Path) -> None:
     )
     effects.to_parquet(folder / "rule_effects.parquet", index=False)
     beside.write(run, marts, folder)
+    write_json(folder / "metrics.json", beside.proof(run, marts))
 
 
 def kept(run: Run, marts: Marts, candidates: pd.DataFrame) -> pa.Table:

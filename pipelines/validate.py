@@ -16,8 +16,8 @@ from pipelines.run import Run, stage
 
 LOG = logging.getLogger("nightshelf")
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs", "arrivals", "queries",
-           "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
+           "bought_together", "trending_items", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs",
+           "arrivals", "queries", "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
 
 LARGE = (
     "user_candidates",
@@ -27,6 +27,8 @@ LARGE = (
     "user_preferences",
     "query_suggestions",
     "user_search_results",
+    "replenishments",
+    "user_rhythms",
 )  # counted in SQL: as frames they would cost more than all the others
 
 

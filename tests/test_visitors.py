@@ -14,7 +14,7 @@ from tests.lake import DAY, built, lay
 
 CUT = dt.date(2026, 2, 15)  # the last day before the held-out ones of a run of DAY
 BOT_DAY = dt.date(2026, 2, 20)
-LEARNT = ("item_days", "baskets", "queries", "query_clicks", "bought_together", "popular_items")
+LEARNT = ("item_days", "baskets", "queries", "query_clicks", "item_pairs", "popular_items")
 AS_OF_CUT = [
     f"select {key}, {figures} from {table} where known_date <= '{CUT}' group by all order by all"
     for table, key, figures in (

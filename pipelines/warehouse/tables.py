@@ -130,7 +130,7 @@ def write_metrics(run: Run, folder: Path) -> None:
     """Quality from the stages that measured it, volumes from cleaning, costs from every stage so far."""
     rows = [
         {"kind": "quality", **record}
-        for stage in ("fuse", "search")
+        for stage in ("fuse", "shelve", "search")
         for record in json.loads(run.of(stage, "metrics.json").read_text())
     ]
     for record in pd.DataFrame(json.loads(run.of("clean", "books.json").read_text())).groupby("table_name"):

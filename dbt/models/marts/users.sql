@@ -2,6 +2,8 @@ with profiles as (
     select
         user_id,
         arg_max(country, arrival_date) as country,
+        arg_max_null(has_consent, arrival_date) as has_consent,
+        max(contact_date) as last_contact_date,
         min(arrival_date) as first_seen_date
     from {{ ref("stg_users") }}
     group by user_id
@@ -27,6 +29,8 @@ joined as (
     select
         user_id,
         profiles.country,
+        profiles.has_consent,
+        profiles.last_contact_date,
         least(profiles.first_seen_date, active.first_event_date) as first_seen_date,
         active.last_event_date,
         coalesce(active.count_events, 0) as count_events,

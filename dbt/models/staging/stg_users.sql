@@ -3,7 +3,12 @@ with users as (
 ),
 
 named as (
-    select user_id, country, arrived_on as arrival_date
+    select
+        user_id,
+        country,
+        has_consent,
+        {{ shop_date("contacted_at") }} as contact_date,
+        arrived_on as arrival_date
     from users
 )
 
