@@ -297,6 +297,30 @@ def why_not(user: UserId, item: ItemId, placement: Placement = "for_you") -> Non
 
 
 @app.command(rich_help_panel="Reading")
+def audience(
+    item: Annotated[str | None, typer.Option(help="Users among whose best candidates it is.")] = None,
+    brand: Annotated[str | None, typer.Option(help="Users who lean to it.")] = None,
+    category: Annotated[str | None, typer.Option(help="Users who lean to it.")] = None,
+    win_back: Annotated[
+        bool, typer.Option("--win-back", help="Users who stayed away twice their usual pause.")
+    ] = False,
+    due: Annotated[bool, typer.Option("--due", help="Users who need again what they usually buy.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write all of them there, as .csv or .parquet.")] = None,
+) -> None:
+    """List the users whom something is for and who may be written to, all of them."""
+    from pipelines import audience as reading
+    from pipelines import settings
+
+    asked = {"item": item, "brand": brand, "category": category, "win_back": win_back, "due": due}
+    chosen = [(kind, value) for kind, value in asked.items() if value]
+    if len(chosen) != 1:
+        raise BadSetting("Name one of --item, --brand, --category, --win-back and --due.")
+    ((kind, value),) = chosen
+    wanted = reading.Wanted(kind, value if isinstance(value, str) else None)
+    reading.tell(CONSOLE, reading.read(home(), wanted, settings.load(home()).audiences), out)
+
+
+@app.command(rich_help_panel="Reading")
 def search(
     text: Annotated[str, typer.Argument(help="What somebody types; the id of a run performs its stage `search`.")],
     rows: Annotated[int, typer.Option(min=1, max=1000, help="Results at most.")] = 20,

@@ -243,6 +243,13 @@ class Shelve(Section):
     due_days: int = Field(7, ge=0, description="Days before the usual pause ends from which on a purchase is due.")
 
 
+class Audiences(Section):
+    without_consent: bool = Field(
+        False, description="Whether users count of whom the shop did not say that they agreed."
+    )
+    contact_pause_days: int = Field(7, ge=0, description="Days after a contact in which nobody is written to again.")
+
+
 class Search(Section):
     ranker: Literal["lambdarank", "mix", "rrf"] = Field(
         "lambdarank", description="Trees, a sum, or reciprocal ranks; a worse one gives way to the next."
@@ -343,6 +350,7 @@ class Settings(Section):
     profile: Profile = Profile()
     fuse: Fuse = Fuse()
     shelve: Shelve = Shelve()
+    audiences: Audiences = Audiences()
     search: Search = Search()
     gates: Gates = Gates()
     warehouse: Warehouse = Warehouse()

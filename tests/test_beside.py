@@ -1,5 +1,8 @@
 """What stands beside the shelves, in a shop of seven items: what replaces what, what goes with what, what is due."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +17,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests import lake
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "shelves.md"
+STATEMENTS = [one for block in re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL) for one in block.split(";")]
 DAY = "2026-02-20"
 GOODS = {
     "beans": ("Coffee beans", "Coffee", (0.0, 1.0)),
@@ -172,6 +177,14 @@ def test_who_is_due_buys_again(night: Run):
     assert (
         figures.loc["replenishments/due/bought_again", "low"] > figures.loc["replenishments/early/bought_again", "high"]
     )
+
+
+@pytest.mark.slow
+def test_the_page_on_shelves_works_on_a_night(night: Run):
+    """Each statement of docs/shelves.md gives rows, but for the audience: the generated shop tells of no consent."""
+    with warehouse.connect(night.home) as release:
+        empty = [sql for sql in filter(str.strip, STATEMENTS) if not release.execute(sql).fetchall()]
+    assert ["has_consent" in sql for sql in empty] == [True]
 
 
 @pytest.mark.slow
