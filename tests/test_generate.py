@@ -208,6 +208,9 @@ def test_some_users_are_silent(home):
     """Every user has a profile on the day of joining at the latest; a planted few never do anything."""
     profiles, known = users(home), truth(home, "users").query("not is_bot")
     assert sorted(profiles["user_id"]) == sorted(known["user_id"])
+    assert profiles["has_consent"].fillna("").value_counts(normalize=True).to_dict() == pytest.approx(
+        shop.CONSENT, abs=0.1
+    )
     assert known["is_silent"].any()
     assert (known[known["is_silent"]]["count_events"] == 0).all()
     joined = profiles.set_index("user_id")["day"].map(dt.date.fromisoformat)

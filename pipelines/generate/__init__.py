@@ -27,7 +27,8 @@ TIMEZONE = zoneinfo.ZoneInfo("Europe/Berlin")
 BLOCK = 20_000  # users made at once
 ITEM_BLOCK = 50_000  # items written at once
 LEAST = {"users": 10, "items": len(themes.KINDS), "days": 14}
-STREAMS = {"catalogue": 0, "users": 1, "events": 2, "dirt": 3}
+STREAMS = {"catalogue": 0, "users": 1, "events": 2, "dirt": 3, "consent": 4}
+CONSENT = {"yes": 0.6, "no": 0.25, "": 0.15}  # share of users who agreed to be written to, refused, or did not say
 SETTINGS = """\
 [shop]
 name = "Generated shop"
@@ -141,13 +142,14 @@ def write_block(shop: Shop, block: int, size: int, users: int, seed: int, delive
     ledger.count(rows)
     for name, frame in user_truth(people, names, robots, true).items():
         ledger.write(name, frame)
-    write_users(shop, block, people, names, delivery)
+    consent = _rng(seed, "consent", block).choice(list(CONSENT), size=size, p=list(CONSENT.values()))
+    write_users(shop, block, people, pd.DataFrame({"user_id": names, "has_consent": consent}), delivery)
     write_events(shop, block, rows, np.array([*names, *robots]), delivery)
 
 
-def write_users(shop: Shop, block: int, people: Users, names: list[str], delivery: Delivery) -> None:
+def write_users(shop: Shop, block: int, people: Users, told: pd.DataFrame, delivery: Delivery) -> None:
     """CSV files of profiles, each on the day its user joined."""
-    profiles = pd.DataFrame({"user_id": names, "country": np.array(themes.COUNTRIES)[people.country]})
+    profiles = told.assign(country=np.array(themes.COUNTRIES)[people.country])
     for day, rows in profiles.groupby(people.joined):
         path = delivery.path("users", shop.calendar.date(int(str(day))), f"part-{block:05d}.csv")
         rows.to_csv(path, index=False, lineterminator="\n")
