@@ -62,7 +62,7 @@ Day = Annotated[str | None, typer.Option(help="Last day of data the run may see,
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
 UserId = Annotated[str, typer.Argument(help="A user, as the tables have it.")]
 ItemId = Annotated[str, typer.Argument(help="An item, as the tables have it.")]
-Placement = Annotated[str, typer.Option(help="Shelf: for_you, discover or buy_again.")]
+Placement = Annotated[str, typer.Option(help="Shelf: for_you, discover, buy_again, or one of the settings.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was cleaned.")]
 RawTable = Annotated[str | None, typer.Option("--table", help="events, items or users.")]
 Rule = Annotated[str | None, typer.Option(help="The rule that rejected the rows; docs/input.md lists them.")]

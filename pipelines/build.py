@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines import contracts
+from pipelines import contracts, placements
 from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
 from pipelines.settings import Section
@@ -30,6 +30,8 @@ def run(run: Run, folder: Path) -> None:
     _show_lake(run, marts)
     dbt(run, folder, marts, *BUILD)
     _require_catalogue(marts)
+    with duckdb.connect(str(marts), read_only=True) as connection:
+        placements.refuse_unknown(connection, run.settings)
 
 
 def _show_lake(run: Run, marts: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from pipelines import contracts, night, warehouse
+from pipelines import night, warehouse
 from pipelines.reasons import REASONS
 from pipelines.run import Run, costs, stage
 
@@ -44,7 +44,7 @@ def _content(told: Run) -> dict[str, object]:
     checks = _parquet(told, "validate", "quality_checks.parquet") or _json(told, "admit", "checks.json") or []
     figures = _json(told, "fuse", "metrics.json") or []
     fusion = _json(told, "fuse", "fusion.json") or {}
-    chosen = {placement: fusion[placement] for placement in _placements() if placement in fusion}
+    chosen = {placement: fusion[placement] for placement in told.settings.shelves if placement in fusion}
     failed = [check for check in checks if not check["is_ok"]]
     return {
         "stages": [(name, done.get(name)) for name in night.STAGES],
@@ -66,10 +66,6 @@ def _content(told: Run) -> dict[str, object]:
         "gates": [c for c in checks if c["table_name"] == "night"],
         "input": _input([c for c in checks if c["table_name"] == "input"]),
     }
-
-
-def _placements() -> tuple[str, ...]:
-    return contracts.tables("serving")["user_recommendations"]["placement"].accepted_values
 
 
 def _quality(records: list[dict], placement: str, published: str) -> list[tuple[str, bool, list[dict | None]]]:
@@ -105,7 +101,7 @@ def _reasons(told: Run) -> dict[str, dict[str, float]]:
         return {}
     rows = pd.read_parquet(path, columns=["placement", "reason"])
     shares = rows.groupby("placement")["reason"].value_counts(normalize=True).to_dict()
-    placements = [placement for placement in _placements() if placement in set(rows["placement"])]
+    placements = [placement for placement in told.settings.shelves if placement in set(rows["placement"])]
     codes = [code for code in REASONS if code in set(rows["reason"])]
     return {code: {placement: shares.get((placement, code), 0.0) for placement in placements} for code in codes}
 

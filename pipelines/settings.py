@@ -5,6 +5,7 @@ import csv
 import datetime as dt
 import difflib
 import os
+import re
 import tomllib
 import zoneinfo
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from pipelines.errors import BadSetting
 ENV_PREFIX = "NIGHTSHELF_"
 VERDICTS = ("accepted", "denied")
 QUERIES = "queries.csv"  # in the home: what is answered although nobody may have typed it
+PLACEMENTS = ("for_you", "discover", "buy_again")  # shelves of every shop
 ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; everything else with the prefix is a setting
 
 
@@ -243,6 +245,18 @@ class Shelve(Section):
     due_days: int = Field(7, ge=0, description="Days before the usual pause ends from which on a purchase is due.")
 
 
+class Placement(Section):
+    """A shelf of the shop's own: a ranking, and what an item must be to stand there."""
+
+    ranking: Literal["for_you", "discover", "buy_again"] = Field("for_you", description="What it promises.")
+    length: int | None = Field(None, ge=1, le=1000, description="Items on it; empty: as many as on the others.")
+    category: list[str] = Field([], description="Categories, each with all that is below it.")
+    brand: list[str] = Field([], description="Brands.")
+    price_from_cents: int | None = Field(None, ge=0, description="Least price, itself included.")
+    price_to_cents: int | None = Field(None, ge=0, description="Highest price, itself included.")
+    new_days: int | None = Field(None, ge=1, description="Days since the catalogue first named the item, at most.")
+
+
 class Audiences(Section):
     without_consent: bool = Field(
         False, description="Whether users count of whom the shop did not say that they agreed."
@@ -351,11 +365,37 @@ class Settings(Section):
     fuse: Fuse = Fuse()
     shelve: Shelve = Shelve()
     audiences: Audiences = Audiences()
+    placements: dict[str, Placement] = Field(
+        {"new_for_you": Placement(ranking="discover", new_days=14)},
+        description="Shelves of the shop's own by name: `ranking`, `length`, `category`, `brand`, `price_from_cents`, "
+        "`price_to_cents`, `new_days` (docs/shelves.md).",
+    )
     search: Search = Search()
     gates: Gates = Gates()
     warehouse: Warehouse = Warehouse()
     retention: Retention = Retention()
     machine: Machine = Machine()
+
+    @field_validator("placements")
+    @classmethod
+    def _own_names(cls, placements: dict[str, Placement]) -> dict[str, Placement]:
+        for name in placements:
+            if name in PLACEMENTS or not re.fullmatch("[a-z][a-z0-9_]{0,39}", name):
+                raise ValueError(
+                    f"{name!r} is no name for a placement: take lower-case letters, digits and _, but none of"
+                    f" {', '.join(PLACEMENTS)}, which every shop has"
+                )
+        return placements
+
+    @property
+    def shelves(self) -> dict[str, str]:
+        """By placement, that of every shop whose promise and ranking it has."""
+        return {name: name for name in PLACEMENTS} | {name: one.ranking for name, one in self.placements.items()}
+
+    def length_of(self, placement: str) -> int:
+        """Items on a placement's shelves."""
+        own = self.placements.get(placement)
+        return own.length if own and own.length else self.shelve.length
 
 
 def load(
@@ -387,7 +427,7 @@ def parse(tree: Mapping[str, Any]) -> Settings:
 
 def names() -> dict[str, tuple[Any, str]]:
     """Every setting by dotted name, with its default and what it means."""
-    return {name: (field.get_default(), field.description or "") for name, field in _leaves(Settings, "")}
+    return {name: (_plain(field.get_default()), field.description or "") for name, field in _leaves(Settings, "")}
 
 
 def file(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
@@ -464,6 +504,13 @@ def _explain(problem: Any) -> str:
         return f"{place} = {problem['input']!r}: {problem['msg']}"
     near = difflib.get_close_matches(place, names(), n=1, cutoff=0.5)
     return f"{place} is no setting." + (f" Did you mean {near[0]}?" if near else " `nightshelf settings` lists all.")
+
+
+def _plain(default: Any) -> Any:
+    """A default without objects: sections by name tell what they set."""
+    if not isinstance(default, dict):
+        return default
+    return {k: v.model_dump(exclude_defaults=True) if isinstance(v, Section) else v for k, v in default.items()}
 
 
 def _leaves(section: type[BaseModel], prefix: str):

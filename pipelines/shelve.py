@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from pipelines import beside, evidence
 from pipelines.fuse.rankings import PARTS
-from pipelines.fuse.slate import PLACEMENTS
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
+from pipelines.settings import Settings
 
 SCORES = [f"{part}_score" for part in PARTS]
 FILLED = ("for_you", "discover")  # buy_again is as long as what the user bought
@@ -27,9 +27,9 @@ def run(run: Run, folder: Path) -> None:
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
     is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
     pq.write_table(kept(run, marts, candidates), folder / "user_candidates.parquet", compression="zstd")
-    effects = removed(candidates, is_available).assign(run_id=run.run_id)
-    shelves = fill(run, marts, cut(candidates[is_available[candidates["item"]]], run.settings.shelve.length))
-    shelves["placement"] = pd.Categorical(shelves["placement"], PLACEMENTS, ordered=True)
+    effects = removed(candidates, is_available, list(run.settings.shelves)).assign(run_id=run.run_id)
+    shelves = fill(run, marts, cut(candidates[is_available[candidates["item"]]], run.settings))
+    shelves["placement"] = pd.Categorical(shelves["placement"], list(run.settings.shelves), ordered=True)
     shelves = shelves.sort_values(["placement", "user", "rank"], ignore_index=True)
     named(run, marts, evidence.explain(run, marts, shelves)).to_parquet(
         folder / "user_recommendations.parquet", index=False
@@ -59,18 +59,20 @@ def _ids(ids: Sequence[str] | np.ndarray, positions: pd.Series | np.ndarray) -> 
     return pa.DictionaryArray.from_arrays(places, pa.array(ids, pa.string()))
 
 
-def removed(candidates: pd.DataFrame, is_available: np.ndarray) -> pd.DataFrame:
+def removed(candidates: pd.DataFrame, is_available: np.ndarray, placements: Sequence[str]) -> pd.DataFrame:
     """What availability took away, a row per placement, also when it took nothing."""
     gone = candidates[~is_available[candidates["item"]]].groupby("placement")["user"]
     effects = pd.DataFrame({"count_rows": gone.size(), "count_users": gone.nunique()})
-    present = [placement for placement in PLACEMENTS if (candidates["placement"] == placement).any()]
+    present = [placement for placement in placements if (candidates["placement"] == placement).any()]
     effects = effects.reindex(present, fill_value=0).rename_axis("placement").reset_index()
     return effects.assign(rule="not_available").astype({"count_rows": "int64", "count_users": "int64"})
 
 
-def cut(candidates: pd.DataFrame, length: int) -> pd.DataFrame:
-    """The first `length` rows of each placement and user, ranked from 1; candidates stand best first."""
+def cut(candidates: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The first rows of each placement and user, as many as its shelves are long, ranked from 1; candidates stand best
+    first."""
     rank = candidates.groupby(["placement", "user"], sort=False).cumcount() + 1
+    length = candidates["placement"].map({name: settings.length_of(name) for name in settings.shelves})
     return candidates.assign(rank=rank, fallback=None)[rank <= length]
 
 

@@ -26,7 +26,8 @@ SHELF = """
     join items as i using (item_id)
     left join items as e on e.item_id = r.evidence_item_id
     where r.user_id = {user} and r.rank <= {rows}
-    order by case r.placement when 'for_you' then 1 when 'discover' then 2 else 3 end, r.rank
+    order by case r.placement when 'for_you' then 1 when 'discover' then 2 when 'buy_again' then 3 else 4 end,
+             r.placement, r.rank
 """
 HISTORY = """
     select max(n.event_date) as last_day, c.title, sum(n.count_views) as views, sum(n.count_purchases) as purchases

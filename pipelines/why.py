@@ -11,10 +11,11 @@ import duckdb
 from rich.console import Console
 from rich.text import Text
 
-from pipelines import contracts, warehouse
+from pipelines import warehouse
 from pipelines.errors import BadSetting, NothingPublished
 from pipelines.raw.files import shown
 from pipelines.reasons import REASONS
+from pipelines.settings import PLACEMENTS
 
 READS = ("user_recommendations", "user_candidates", "user_history", "items", "runs")
 ROW = """
@@ -157,7 +158,8 @@ def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any])
         names = "; ".join(_named(one["item_id"], one["title"]) for one in gone[:NAMED])
         more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
         yield "", f"{len(gone)} better could not be bought: {names}{more}"
-    column = "fusion" if asked.placement == "for_you" else f"fusion_{asked.placement}"
+    like = _shelves(release)[asked.placement]
+    column = "fusion" if like == "for_you" else f"fusion_{like}"
     yield "ranked by", _one(release, f"select {column} from runs")[column]
 
 
@@ -184,11 +186,11 @@ def _stands(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
 
 def _barred(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
     history = _one(release, HISTORY, asked)
-    is_bought = history is not None and history["is_bought"]
-    if asked.placement == "discover" and is_bought:
-        return Verdict("placement", f"discover shows what the user never bought. This item: {did(history)}.")
-    if asked.placement == "buy_again" and not is_bought:
-        return Verdict("placement", f"buy_again shows what the user bought. This item: {did(history)}.")
+    is_bought, like = history is not None and history["is_bought"], _shelves(release)[asked.placement]
+    if like == "discover" and is_bought:
+        return Verdict("placement", f"{asked.placement} shows what the user never bought. This item: {did(history)}.")
+    if like == "buy_again" and not is_bought:
+        return Verdict("placement", f"{asked.placement} shows what the user bought. This item: {did(history)}.")
     return None
 
 
@@ -196,6 +198,9 @@ def _not_kept(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | Non
     if _one(release, CANDIDATE, asked):
         return None
     kept, depth = _one(release, KEPT, asked), _setting(release, "fuse", "depth")
+    if asked.placement not in PLACEMENTS:
+        asks = json.dumps(_setting(release, "placements", asked.placement))
+        return Verdict("fuse", f"It is not what `placements.{asked.placement}` asks for, or no candidate: {asks}.")
     if kept["count_rows"] < depth:
         told = f"No source proposed it: the user has {kept['count_rows']} candidates, all of them kept."
         return Verdict("fuse", f"{told} `fuse.candidates` lets each source propose more.")
@@ -242,6 +247,12 @@ def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:
     return 1 + sum(one["is_available"] for one in _all(release, BETTER, asked))
 
 
+def _shelves(release: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """By placement of the release, the one of every shop that it is like."""
+    own = json.loads(_one(release, "select settings from runs")["settings"]).get("placements", {})
+    return {name: name for name in PLACEMENTS} | {name: told["ranking"] for name, told in own.items()}
+
+
 def _setting(release: duckdb.DuckDBPyConnection, section: str, name: str) -> Any:
     return json.loads(_one(release, "select settings from runs")["settings"])[section][name]
 
@@ -255,9 +266,6 @@ def _source(release: duckdb.DuckDBPyConnection, home: Path) -> Iterator[Line]:
 @contextmanager
 def _release(home: Path, asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
     """The current release; raises NothingPublished when it is older than what is read, BadSetting for no placement."""
-    placements = contracts.tables("serving")["user_recommendations"]["placement"].accepted_values
-    if asked.placement not in placements:
-        raise BadSetting(f"There is no placement {asked.placement!r}. Take one of: {', '.join(placements)}.")
     with warehouse.connect(home) as release:
         there = warehouse.names(release)
         if missing := [name for name in READS if name not in there]:
@@ -265,6 +273,8 @@ def _release(home: Path, asked: Asked) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"The current release has no {' and no '.join(missing)}: an earlier version made it. Publish a night "
                 "first: `nightshelf night`."
             )
+        if asked.placement not in (shelves := _shelves(release)):
+            raise BadSetting(f"There is no placement {asked.placement!r}. Take one of: {', '.join(shelves)}.")
         yield release
 
 

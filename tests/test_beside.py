@@ -195,6 +195,6 @@ def test_lists_for_items_find_what_was_planted(night: Run):
         similar = release.execute("select item_id, other_item_id from similar_items where rank = 1").df()
     companion, kind = truth["companion_item_id"], truth["kind"]
     planted = [two == companion[one] or one == companion[two] for one, two in together.to_numpy()]
-    assert len(planted) > 10
+    assert len(planted) > 4
     assert all(planted)
-    assert (kind[similar["item_id"]].to_numpy() == kind[similar["other_item_id"]].to_numpy()).mean() > 0.3
+    assert (kind[similar["item_id"]].to_numpy() == kind[similar["other_item_id"]].to_numpy()).mean() > 0.7

@@ -70,6 +70,12 @@ def test_candidates_are_the_union_and_everything_bought(sources: Sources):
     assert sources.is_bought(found).nonzero()[0].tolist() == [0]
 
 
+def test_only_what_may_stand_there_is_proposed(sources: Sources):
+    """Where three items may, each source proposes its best of them; what was bought and may not is no candidate."""
+    found = sources.candidates(np.array([0, 1]), np.isin(np.arange(6), [2, 3, 5]))
+    assert [rows.tolist() for rows in np.split(found.items, found.offsets[1:-1])] == [[2, 3], [2, 3]]
+
+
 def test_every_source_scores_every_candidate(sources: Sources):
     """An item that popularity proposed carries what ALS and the neighbours say of it too."""
     found = sources.candidates(np.array([0]))
@@ -254,6 +260,6 @@ def test_a_shelf_at_full_length_has_the_types_of_the_candidates(own: list[int], 
         **dict.fromkeys(shelve.SCORES, 1.0),
     }
     shelves = pd.concat([pd.DataFrame({"placement": placement, **columns}) for placement in shelve.FILLED])
-    full = shelve.fill(run, marts, shelve.cut(shelves, 2))
+    full = shelve.fill(run, marts, shelve.cut(shelves, run.settings))
     assert full.loc[full["placement"] == "for_you"].sort_values("rank")["item"].tolist() == shown
     assert full.dtypes.loc[shelves.columns].tolist() == shelves.dtypes.tolist()

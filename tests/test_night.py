@@ -99,6 +99,9 @@ def test_placements_keep_their_promise(night: Run):
     owned = bought[marts.users.positions(shelves["user_id"]), marts.items.positions(shelves["item_id"])].A1 > 0
     assert not owned[shelves["placement"] == "discover"].any()
     assert owned[shelves["placement"] == "buy_again"].all()
+    fresh = shelves["placement"] == "new_for_you"
+    ages = marts.ages_days(LAST_DAY)[marts.items.positions(shelves.loc[fresh, "item_id"])]
+    assert (fresh.any(), (ages < 14).all(), owned[fresh].any()) == (True, True, False)
 
 
 def test_the_parts_sum_to_the_score(night: Run):

@@ -24,7 +24,9 @@ RUN = {
     "label": "nightly",
     "opened_at": "2026-03-02",
     "code_version": "test",
-    "settings": json.dumps({"fuse": {"depth": 5, "query_days": 30}}),
+    "settings": json.dumps(
+        {"fuse": {"depth": 5, "query_days": 30}, "placements": {"fresh": {"ranking": "discover", "new_days": 14}}}
+    ),
     "packages": "{}",
     "fusion": "lambdarank",
     "fusion_discover": "rrf",
@@ -121,6 +123,8 @@ def told(perform, home: Path, *asked: str) -> str:
         (("anna", "i1", "discover"), "placement", "viewed 1×, bought 2×, from 2026-02-01 to 2026-02-20, last bought"),
         (("anna", "i2", "buy_again"), "placement", "This item: viewed 1×, on 2026-02-01."),
         (("anna", "i5", "buy_again"), "placement", "This item: never met it."),
+        (("anna", "i1", "fresh"), "placement", "fresh shows what the user never bought. This item: viewed 1×"),
+        (("anna", "i5", "fresh"), "fuse", 'It is not what `placements.fresh` asks for, or no candidate: {"ranking":'),
         (("anna", "i5", "discover"), "fuse", "No source proposed it: the user has 1 candidates"),
         (("bert", "i1"), "fuse", "No source proposed it: the user has 0 candidates"),
         (("anna", "i6"), "fuse", "not among the best 5 of the user, the last of which has score 6.0000"),

@@ -20,7 +20,9 @@ from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn, load, side_b
 from pipelines.fuse.slate import Lesson, Slate, lessons, slate
 from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.marts import Marts
+from pipelines.placements import items as items_of
 from pipelines.run import Run, stage, write_json
+from pipelines.settings import Settings
 
 LOG = logging.getLogger("nightshelf")
 SERVES = {"for_you": ("for_you", "buy_again"), "discover": ("discover",)}  # what each learned ranking puts in order
@@ -72,6 +74,7 @@ def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], f
     schema = pa.schema(fields + [(f"{part}_score", pa.float64()) for part in PARTS])
     moment, may_stand = Moment(run, marts, "final"), marts.catalogue["is_available"].to_numpy(dtype=bool)
     users, depth, told = moment.known_users, run.settings.fuse.depth, run.settings.shelve.length + NEAREST
+    declared = items_of(run, marts)
 
     def shown(whole: Slate, learned: str) -> list[np.ndarray]:
         placed = whole.only(whole.eligible(learned))
@@ -79,9 +82,22 @@ def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], f
 
     with pq.ParquetWriter(folder / "candidates.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(users), USERS_PER_BLOCK):
-            whole = slate(moment, users[start : start + USERS_PER_BLOCK])
-            for columns in side_by_side(run, partial(shown, whole)).values():
+            block = users[start : start + USERS_PER_BLOCK]
+            tables = list(side_by_side(run, partial(shown, slate(moment, block))).values())
+            for name, may in declared.items():
+                tables.append(_declared(name, slate(moment, block, may), rankings, run.settings, may_stand))
+            for columns in tables:
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
+
+
+def _declared(
+    name: str, some: Slate, rankings: Mapping[str, Ranking], settings: Settings, may_stand: np.ndarray
+) -> list[np.ndarray]:
+    """Columns of a placement that the settings declare, ranked by what ranks the one whose promise it shares."""
+    like, told = settings.shelves[name], settings.length_of(name) + NEAREST
+    ranking = next(rankings[learned] for learned, served in SERVES.items() if like in served)
+    _, *columns = ranked(some.only(some.eligible(like)), ranking, [like], settings.fuse.depth, may_stand, told)
+    return [np.full(len(columns[0]), name, dtype=object), *columns]
 
 
 def ranked(

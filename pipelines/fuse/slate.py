@@ -16,8 +16,6 @@ from pipelines.fuse.sources import SOURCES, USERS_PER_BLOCK
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
-PLACEMENTS = ("for_you", "discover", "buy_again")
-
 
 @dataclass(frozen=True)
 class Slate:
@@ -99,9 +97,9 @@ class Lesson:
         return self.only(self.labels | (ranks <= negatives))
 
 
-def slate(moment: Moment, users: np.ndarray) -> Slate:
-    """The slate of some users, ascending positions."""
-    found = moment.sources.candidates(users)
+def slate(moment: Moment, users: np.ndarray, allowed: np.ndarray | None = None) -> Slate:
+    """The slate of some users, ascending positions, of the items (I,) bool that are allowed; all by default."""
+    found = moment.sources.candidates(users, allowed)
     return Slate(found, moment.sources.is_bought(found), moment.features(found))
 
 

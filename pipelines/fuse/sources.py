@@ -131,11 +131,12 @@ class Sources:
         }
         return cls(by_name, marts.bought(until), marts.known_items(until), settings.fuse.candidates)
 
-    def candidates(self, users: np.ndarray) -> Candidates:
-        """The union of each source's best items that the users have not bought, and everything that they have."""
-        bought = self.bought[users]
-        found = [source.propose(users, self.count, bought, self.known) for source in self.by_name.values()]
-        rows, items = _union(np.concatenate(found, axis=1), bought, self.known)
+    def candidates(self, users: np.ndarray, allowed: np.ndarray | None = None) -> Candidates:
+        """The union of each source's best items that the users have not bought, and everything that they have, of the
+        items (I,) bool that are allowed; of all by default."""
+        bought, known = self.bought[users], self.known if allowed is None else self.known & allowed
+        found = [source.propose(users, self.count, bought, known) for source in self.by_name.values()]
+        rows, items = _union(np.concatenate(found, axis=1), bought, known)
         scores = [source.score(users[rows], items) for source in self.by_name.values()]
         counts = np.bincount(rows, minlength=len(users))
         return Candidates(users, candidates.starts(counts), items, np.stack(scores, axis=1))
