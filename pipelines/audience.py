@@ -66,7 +66,7 @@ REACHED = """
     told as (select judged.*, found.* exclude (user_id) from found join judged using (user_id))
 """
 SHOWN = 20  # users on a screen
-FORMULA = r"^[=+\-@\t\r]"  # how a cell begins that a spreadsheet would compute
+FORMULA = r"^[=+\-@\t\r\n]"  # how a cell begins that a spreadsheet would compute
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_a_table_is_written_without_formulas(home: Path, tmp_path: Path):
         audience.write(found.users, tmp_path / "people.xlsx")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
 def test_each_beginning_of_a_formula_is_defused(start: str):
     """And what merely contains one is left as it is."""
     told = audience._harmless(pd.Series([f"{start}1", f"a{start}", None], dtype=object))

@@ -33,9 +33,12 @@ def of_pairs(acts: pd.DataFrame) -> pd.DataFrame:
 def status(rhythm: pd.DataFrame, within_days: int) -> np.ndarray:
     """(R,) `due` when the usual pause ends within so many days or has ended; before, `early`; `lapsed` long after; None
     where no pause is known."""
-    is_unknown, is_lapsed = rhythm["usual"].isna(), rhythm["since"] > LAPSED * rhythm["usual"]
-    is_due = rhythm["since"] + within_days >= rhythm["usual"]
-    return np.select([is_unknown, is_lapsed, is_due], [None, "lapsed", "due"], "early")
+    since, usual = rhythm["since"].to_numpy(), rhythm["usual"].to_numpy()
+    told = np.full(len(rhythm), "early", dtype=object)
+    told[since + within_days >= usual] = "due"
+    told[since > LAPSED * usual] = "lapsed"
+    told[np.isnan(usual)] = None
+    return told
 
 
 def _days(acts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
