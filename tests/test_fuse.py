@@ -12,7 +12,7 @@ from models.candidates import Candidates, joined
 from models.errors import NothingToLearn
 from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
-from pipelines import evidence, fuse, shelve
+from pipelines import evidence, fuse, settings, shelve
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
@@ -211,6 +211,18 @@ def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
         expected = [row for row in one if item[row] != 2][:2]
         assert [row for row in one if np.isfinite(parts[0][row])] == expected
     assert set(placement) == {"for_you"}
+
+
+def test_a_declared_shelf_keeps_the_promise_that_it_shares():
+    """Like discover: nothing bought, under its own name, with parts for as many rows as it is long and five more."""
+    told = lesson(2).slate
+    is_bought = told.found.items == 0
+    own = settings.parse({"placements": {"own": {"ranking": "discover", "length": 20}}, "shelve": {"length": 1}})
+    learnt = {"for_you": None, "discover": ReciprocalRanks()}
+    some = Slate(told.found, is_bought, told.features)
+    placement, _, item, _, *parts = fuse._declared("own", some, learnt, own, np.ones(5, dtype=bool))
+    assert (set(placement), 0 in item, len(item)) == ({"own"}, False, 8)
+    assert np.isfinite(parts).all()
 
 
 def test_reciprocal_ranks_need_no_lesson(sources: Sources):
