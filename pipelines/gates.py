@@ -38,6 +38,7 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
     made = [
         _books_balance(run),
         _only_available(run, frames),
+        _known_placements(run, frames["user_recommendations"]),
         _at_least("users_served", _users_served(run, marts, shelves, frames["items"]), gates.min_users_served),
         _at_least("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
         _at_least("head_answered", _head_answered(frames), gates.min_head_answered),
@@ -104,6 +105,12 @@ def _only_available(run: Run, frames: dict[str, pd.DataFrame]) -> dict[str, Any]
     return check(
         "night", "only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none"
     )
+
+
+def _known_placements(run: Run, shelves: pd.DataFrame) -> dict[str, Any]:
+    """Placements are data of the settings, which no contract can know."""
+    shown, known = sorted(set(shelves["placement"])), run.settings.shelves
+    return check("night", "known_placements", set(shown) <= set(known), ", ".join(shown), f"some of {', '.join(known)}")
 
 
 def _users_served(run: Run, marts: Marts, shelves: pd.DataFrame, items: pd.DataFrame) -> float | None:

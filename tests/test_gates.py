@@ -38,6 +38,14 @@ def test_popularity_share_counts_own_rows_only():
     assert gates._popularity_share(told, popular, items[:99]) is None
 
 
+def test_a_placement_that_nobody_declared_is_seen():
+    """Those of every shop and of the settings pass, another one does not."""
+    run = SimpleNamespace(settings=Settings())
+    told = pd.DataFrame({"placement": ["for_you", "new_for_you"]})
+    assert gates._known_placements(run, told)["is_ok"]
+    assert not gates._known_placements(run, pd.DataFrame({"placement": ["for_you", "basket"]}))["is_ok"]
+
+
 def test_likeness_is_the_mean_cosine_of_two_items_of_a_shelf(tmp_path):
     """The first user sees two equal items, the second two unlike ones, the third has nothing to compare."""
     vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
