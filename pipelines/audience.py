@@ -4,6 +4,7 @@ written to. Read from the release alone."""
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -89,8 +90,7 @@ class Audience:
 def of(release: duckdb.DuckDBPyConnection, wanted: Wanted, policy: Audiences) -> Audience:
     """The audience in a release; raises BadSetting for a value that the catalogue lacks."""
     _check(release, wanted)
-    values = {"without_consent": policy.without_consent, "contact_pause_days": policy.contact_pause_days}
-    values |= {"value": wanted.value} if wanted.kind in VALUES else {}
+    values: dict[str, Any] = policy.model_dump() | ({"value": wanted.value} if wanted.kind in VALUES else {})
     told = release.execute(
         REACHED.format(found=FOUND[wanted.kind]) + f"select * from told order by {ORDER[wanted.kind]}, user_id", values
     ).df()

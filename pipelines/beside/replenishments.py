@@ -41,7 +41,7 @@ def proof(run: Run, marts: Marts) -> list[dict]:
     told = pairs.assign(again=again, status=rhythm.status(pairs, (run.day - cut).days))
     records = []
     for status, rows in told.groupby("status"):
-        mean, low, high = metrics.bootstrap_interval(rows.groupby("user")["again"].mean(), run.settings.seed)
+        mean, low, high = metrics.bootstrap_interval(rows.groupby("user")["again"].mean().to_numpy(), run.settings.seed)
         records.append({"metric": f"replenishments/{status}/bought_again", "value": mean, "low": low, "high": high})
     return records
 
