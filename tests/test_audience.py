@@ -55,7 +55,7 @@ TABLES: dict[str, list[dict[str, object]]] = {
             ("for_you", "waits", 3),
             ("for_you", "agrees", 40),
             ("for_you", "bot", 1),
-            ("buy_again", "asked", 1),
+            ("buy_again", "agrees", 1),
         )
     ],
     "user_preferences": [
