@@ -61,6 +61,14 @@ def linked(home: Path, target: Path) -> Path:
     return Path(shutil.copytree(home, target, symlinks=True, copy_function=os.link))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes, what stands on the finished night stays in one, and so do the other tests of a file: what
+    they share is made once."""
+    for item in items:
+        shared = "night" if "night" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest. It spills
