@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def linked(home: Path, target: Path) -> Path:
     return Path(shutil.copytree(home, target, symlinks=True, copy_function=os.link))
 
 
+if not hasattr(sys.modules["__main__"], "__file__"):  # in a process of pytest-xdist, which PySpark takes for a doctest
+    sys.modules["__main__"].__file__ = __file__
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In several processes, what stands on the finished night stays in one, and so do the other tests of a file: what
     they share is made once."""
