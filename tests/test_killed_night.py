@@ -1,0 +1,81 @@
+"""A night that is killed, in whatever stage, goes on when it is started again and ends with the same tables.
+
+`LONG_FAULTS=1 pytest tests/test_killed_night.py -s` does it 200 times, at random moments of the stages.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines import warehouse
+from pipelines.night import STAGES
+from pipelines.run import Run, costs
+from tests.conftest import LAST_DAY, SMALL
+
+pytestmark = pytest.mark.slow
+IS_LONG = bool(os.environ.get("LONG_FAULTS"))
+KILLS = 200 if IS_LONG else 8  # a stage may be over in less time than it was given
+COMMAND = [sys.executable, "-m", "pipelines", "night", "--day", str(LAST_DAY)]
+COMMAND += [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen]]:
+    """Starts nights of a home; what they leave behind when they are killed ends with the test."""
+    nights: list[subprocess.Popen] = []
+
+    def start(home: Path) -> subprocess.Popen:
+        environment = {**os.environ, "NIGHTSHELF_HOME": str(home)}
+        with (tmp_path / "log").open("a") as log:
+            nights.append(subprocess.Popen(COMMAND, env=environment, stdout=log, stderr=log, start_new_session=True))
+        return nights[-1]
+
+    yield start
+    for night in nights:
+        try:
+            os.killpg(night.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # all of it has ended
+
+
+def is_killed(night: subprocess.Popen, moment: Callable[[], bool], later: float = 0.0) -> bool:
+    """Whether the night was killed, so many seconds after the moment came, before it ended."""
+    while not moment() and night.poll() is None:
+        time.sleep(0.005)
+    time.sleep(later)
+    if night.poll() is not None:
+        return False
+    night.kill()  # the process alone: Java and dbt may live on for a while and write where they wrote
+    night.wait()
+    return True
+
+
+def tables(run: Run) -> dict[str, dict]:
+    """Counts and hashes of a run's release."""
+    return warehouse.judged(run).manifest["tables"]
+
+
+def test_a_night_that_is_killed_in_every_stage_ends_with_the_same_tables(
+    night: Run, generated: Callable[[], Path], start: Callable
+):
+    """Killed once in each stage and started again each time: readers see nothing before the end, no half-written folder
+    stays, and counts and hashes of every table are those of a night that nobody disturbed."""
+    dice, seconds, killed, nights = random.Random(17), costs(night), 0, 0
+    while killed < KILLS:
+        home, nights = generated(), nights + 1
+        folder = home / "runs" / night.run_id
+        for stage in STAGES[: STAGES.index("publish")]:
+            later = dice.uniform(0, seconds[stage]["wall_seconds"] if IS_LONG else 0.5)
+            killed += is_killed(start(home), lambda: any(folder.glob(f"{stage}.*.partial")), later)
+            assert warehouse.current(home) is None or (folder / "publish").exists()
+        assert start(home).wait() == 0
+        assert not list(folder.glob("*.partial"))
+        assert tables(Run.load(night.run_id, home)) == tables(night)
+    print(f"killed {killed} times in {nights} nights")
