@@ -77,6 +77,14 @@ def test_most_items_are_left_out_where_few_have_long_vectors(monkeypatch):
     assert seen == [0]
 
 
+def test_a_short_vector_that_points_to_the_user_is_found_behind_long_ones(monkeypatch):
+    """The best item's vector is half as long as those of 64 others, and its score just above theirs."""
+    monkeypatch.setattr(retrieval, "TILE_ITEMS", 32)
+    items = np.array([[0.9 + step / 1000, 2.0] for step in range(64)] + [[1.0, 0.0]], dtype=np.float32)
+    positions, _ = top_items(np.array([[1.0, 0.0]], np.float32), items, 1)
+    assert positions.tolist() == [[64]]
+
+
 @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (1 << 20, 3), (256 << 20, 2)])
 def test_neither_memory_nor_threads_nor_company_change_a_bit(blocks, memory, threads):
     """A user's list and scores are those that the user gets when asked about alone."""
