@@ -34,8 +34,8 @@ def inputs(home: Path, settings: Settings, day: dt.date, stock_until: dt.date | 
     """The run's raw files up to `day`, those of the catalogue up to `stock_until`; raises BadInput for whatever keeps a
     night from starting."""
     require_day(home, day)
-    found = raw.inventory(home, stock_until or day, contracts.raw_tables(), settings)
-    files = [file for file in found if file.day <= day or file.table == "items"]
+    delivered = raw.inventory(home, stock_until or day, contracts.raw_tables(), settings)
+    files = [file for file in delivered if file.day <= day or file.table == "items"]
     if not any(file.table == "events" and file.day == day and file.columns for file in files):
         raise NoDataForDay(f"raw/events/dt={day} holds no rows. Deliver that day's events, or run an earlier --day.")
     if found := problems(home, settings, files) or drifted(home, settings, files, day):
