@@ -11,10 +11,8 @@ in the home, so that every night answers them too; taking one out there ends tha
   list.
 """
 
-from airflow.sdk import Asset, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
-
-from pipelines.errors import NightshelfError
+from airflow.sdk import Asset, Param, dag, task
+from by_hand import no_retry_of_errors_with_a_cure, owner, params
 
 RELEASE = Asset("nightshelf_release")
 
@@ -23,12 +21,9 @@ RELEASE = Asset("nightshelf_release")
 def answer() -> list[str]:
     from pipelines import asked, run
 
-    context = get_current_context()
-    dag_run = context["dag_run"]
-    try:
-        return asked.answer(run.home(), context["params"]["queries"], f"airflow:{dag_run.dag_id}:{dag_run.run_id}")[1]
-    except NightshelfError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    queries = params()["queries"]
+    with no_retry_of_errors_with_a_cure():
+        return asked.answer(run.home(), queries, owner())[1]
 
 
 @dag(

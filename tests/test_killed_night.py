@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,10 @@ def is_killed(night: subprocess.Popen, moment: Callable[[], bool], later: float 
     return True
 
 
+def has_begun(folder: Path, stage: str) -> bool:
+    return any(folder.glob(f"{stage}.*.partial"))
+
+
 def tables(run: Run) -> dict[str, dict]:
     """Counts and hashes of a run's release."""
     return warehouse.judged(run).manifest["tables"]
@@ -73,7 +78,7 @@ def test_a_night_that_is_killed_in_every_stage_ends_with_the_same_tables(
         folder = home / "runs" / night.run_id
         for stage in STAGES[: STAGES.index("publish")]:
             later = dice.uniform(0, seconds[stage]["wall_seconds"] if IS_LONG else 0.5)
-            killed += is_killed(start(home), lambda: any(folder.glob(f"{stage}.*.partial")), later)
+            killed += is_killed(start(home), partial(has_begun, folder, stage), later)
             assert warehouse.current(home) is None or (folder / "publish").exists()
         assert start(home).wait() == 0
         assert not list(folder.glob("*.partial"))

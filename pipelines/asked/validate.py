@@ -45,9 +45,8 @@ def answered(run: Run) -> list[str]:
 
 
 def _by_contract(found: pd.DataFrame, items: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    frames = {TABLE: found, "items": items}
-    suite = nightly.expectations(contracts.tables("serving")[TABLE], frames)
-    for record in held({TABLE: suite}, {TABLE: found}):
+    table, frames = contracts.tables("serving")[TABLE], {TABLE: found, "items": items}
+    for record in (*held({TABLE: nightly.expectations(table)}, frames), *nightly.references(table, frames)):
         yield record | {"check_name": ASKED + record["check_name"]}
 
 
