@@ -118,11 +118,18 @@ def tell(console: Console, found: Audience, out: Path | None) -> None:
     else:
         table = Table(*found.users.columns, header_style="bold", box=None, pad_edge=False)
         for row in found.users.head(SHOWN).itertuples(index=False):
-            table.add_row(*[Text("" if pd.isna(value) else shown(value)) for value in row])
+            table.add_row(*[Text(_word(value)) for value in row])
         console.print(table)
     left_out = f"{found.count_without_consent} did not agree, {found.count_just_asked} were written to just before"
     where = f" in {shown(out)}" if out else ""
     console.print(Text(f"{len(found.users)} users{where}; left out: {left_out}."), soft_wrap=True)
+
+
+def _word(value: Any) -> str:
+    """A cell as a person reads it: a day without its midnight."""
+    if pd.isna(value):
+        return ""
+    return shown(value.date() if isinstance(value, pd.Timestamp) else value)
 
 
 def write(users: pd.DataFrame, path: Path) -> None:

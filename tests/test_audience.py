@@ -17,7 +17,14 @@ from pipelines.errors import BadSetting, NothingPublished
 from pipelines.settings import Audiences
 
 RUN = {"run_id": "r", "run_date": "2026-03-01", "label": "nightly", "opened_at": "2026-03-02", "code_version": "test"}
-RUN |= {"settings": "{}", "packages": "{}", "fusion": "rrf", "fusion_discover": "rrf", "fusion_buy_again": "rrf"}
+RUN |= {
+    "models_of": "r",
+    "settings": "{}",
+    "packages": "{}",
+    "fusion": "rrf",
+    "fusion_discover": "rrf",
+    "fusion_buy_again": "rrf",
+}
 FORMULA = "=cmd|' /C calc'!A0"
 
 
@@ -146,10 +153,11 @@ def test_each_beginning_of_a_formula_is_defused(start: str):
 
 
 def test_the_verb_takes_one_kind(home: Path, monkeypatch: pytest.MonkeyPatch):
-    """Two kinds, or none, are refused; what is printed says how many were left out."""
+    """Two kinds, or none, are refused; what is printed says how many were left out, and a day without its midnight."""
     monkeypatch.setenv("NIGHTSHELF_HOME", str(home))
     for asked in ([], ["--due", "--item", "mug"]):
         assert isinstance(CliRunner().invoke(app, ["audience", *asked]).exception, BadSetting)
+    assert audience._word(pd.Timestamp("2026-02-20")) == "2026-02-20"
     out = StringIO()
     audience.tell(Console(file=out, width=100), audience.read(home, Wanted("win_back"), Audiences()), None)
     assert "1 users; left out: 2 did not agree, 1 were written to just before." in out.getvalue()
