@@ -39,8 +39,8 @@ demo: setup ## a generated shop, one whole night through the Airflow DAG, and wh
 	  AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING $(BIN)/python bin/dag_night.py "{\"day\": \"$$day\"}"
 	@nightshelf show demo
 
-test: setup ## all tests, in two processes
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+test: setup ## all tests, in two processes, each file in one of them
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-fast: setup ## the tests that start neither Spark nor Airflow nor a whole night
 	$(BIN)/pytest -m "not slow"

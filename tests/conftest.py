@@ -66,15 +66,6 @@ if not hasattr(sys.modules["__main__"], "__file__"):  # in a process of pytest-x
     sys.modules["__main__"].__file__ = __file__
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes, what stands on the finished night stays in one, and so do the other tests of a file: what
-    they share is made once."""
-    for item in items:
-        shared = "night" if "night" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest. It spills
