@@ -9,6 +9,10 @@ class BadSetting(NightshelfError):
     """A setting that does not exist, or a value out of its bounds."""
 
 
+class BadRules(NightshelfError):
+    """Rule files with rows that say nothing, or contradict themselves."""
+
+
 class BadInput(NightshelfError):
     """Raw files that are missing, cut off, or not what the contract says."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, retention, run, settings, warehouse
+from pipelines import check, retention, rules, run, settings, warehouse
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
 
@@ -28,7 +28,7 @@ def open_run(
     `admit_anyway` lets this run alone go on past a stop of the input gate. With `models_of`, a run, nothing is trained,
     and the catalogue is the one that has arrived by `fired_at`.
 
-    Raises BadSetting, BadInput, NoDataForDay, NoWarehouse or RunBusy, and then leaves no trace.
+    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse or RunBusy, and then leaves no trace.
     """
     root = home or run.home()
     resolved = settings.load(root, overrides)
@@ -54,8 +54,10 @@ def described(
     now: dt.datetime,
     stock_until: dt.date | None = None,
 ) -> Run:
-    """The run as it would be opened now; raises BadInput or NoDataForDay where it could not."""
+    """The run as it would be opened now, under the rules of the day on which people see it; raises BadInput, BadRules
+    or NoDataForDay where it could not."""
     files = check.inputs(home, told, day, stock_until)
+    seen_on = max(day + dt.timedelta(days=1), stock_until or day)
     return Run(
         home=home,
         run_id=f"{day}.{label}",
@@ -66,6 +68,7 @@ def described(
         inputs={file.path: file.sha256 for file in files},
         code_version=run.code_version(),
         packages=run.package_versions(),
+        rules=rules.in_force(home, seen_on, told.shelves),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from models.errors import Diverged, NothingToLearn
 from pipelines import settings
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
+from pipelines.rules.rule import Rule
 
 LOG = logging.getLogger("nightshelf")
 PACKAGES = (
@@ -72,6 +73,7 @@ class Run:
     inputs: Mapping[str, str]
     code_version: str
     packages: Mapping[str, str]
+    rules: tuple[Rule, ...] = ()  # in force on the day on which people see the release, in their order of precedence
     admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
@@ -112,10 +114,15 @@ class Run:
         return self.cuts["holdout"]
 
     @property
+    def told_rules(self) -> list[dict[str, Any]]:
+        """The rules as plain values, without what they leave open."""
+        return [rule.model_dump(mode="json", exclude_none=True) for rule in self.rules]
+
+    @property
     def fingerprint(self) -> str:
-        """Hash of all that decides the run's rows: day, settings, code, inputs, and whose models serve."""
+        """Hash of all that decides the run's rows: day, settings, code, inputs, rules, and whose models serve."""
         told = self.settings.model_dump(mode="json")
-        return digest([self.run_id, told, self.code_version, dict(self.inputs), self.models_of])
+        return digest([self.run_id, told, self.code_version, dict(self.inputs), self.told_rules, self.models_of])
 
     def has(self, stage: str) -> bool:
         """Whether the stage has finished under this configuration."""
@@ -140,6 +147,7 @@ class Run:
             "inputs": dict(self.inputs),
             "code_version": self.code_version,
             "packages": dict(self.packages),
+            "rules": self.told_rules,
             "admit_anyway": self.admit_anyway and asdict(self.admit_anyway),
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
@@ -166,6 +174,7 @@ class Run:
             inputs=record["inputs"],
             code_version=record["code_version"],
             packages=record["packages"],
+            rules=tuple(map(Rule.model_validate, record.get("rules", []))),
             admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
             models_of=record.get("models_of"),

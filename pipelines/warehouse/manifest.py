@@ -41,6 +41,7 @@ def seal(run: Run, folder: Path, tables: dict[str, dict[str, object]]) -> None:
         "seed": run.settings.seed,
         "settings": run.settings.model_dump(mode="json"),
         "inputs": dict(run.inputs),
+        "rules": run.told_rules,
         "tables": tables,
         "sha256": sha256(folder / RELEASE),
     }

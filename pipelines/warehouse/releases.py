@@ -139,8 +139,8 @@ def barred(book: list[Record]) -> dict[str, Record]:
 
 
 def _causes(then: Record | None, made: Judged) -> list[str]:
-    """What of a barred release's making is different now: code, settings, or inputs, that is a file which it read and
-    which has changed or is gone (further files change nothing); nothing where it would simply come back."""
+    """What of a barred release's making is different now: code, settings, rules, or inputs, that is a file which it
+    read and which has changed or is gone (further files change nothing); nothing where it would simply come back."""
     now = made.manifest
     if then is None:
         return ["unknown"]
@@ -150,16 +150,17 @@ def _causes(then: Record | None, made: Judged) -> list[str]:
         "code": then["code_version"] != now["code_version"],
         "settings": then["settings"] != now["settings"],
         "inputs": not then["inputs"].items() <= now["inputs"].items(),
+        "rules": then.get("rules") != now.get("rules"),
     }
     return [name for name, is_so in causes.items() if is_so]
 
 
 def _held(name: str, back: str, record: Record, run: Run) -> str:
-    same = "is" if name == back else "has the code, the settings and all the input of"
+    same = "is" if name == back else "has the code, the settings, the rules and all the input of"
     return (
         f"{name} {same} {back}, which readers were taken back from on {str(record['at'])[:16]} by {record['who']}: "
-        f"{record['why']}. Nothing is published. Correct the cause (a setting, the code, or the delivered files) and "
-        f'run the night again, or say why it is right: `nightshelf publish {run.run_id} --why "…"`.'
+        f"{record['why']}. Nothing is published. Correct the cause (a setting, a rule, the code, or a delivered file) "
+        f'and run the night again, or say why it is right: `nightshelf publish {run.run_id} --why "…"`.'
     )
 
 
