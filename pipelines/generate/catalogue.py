@@ -31,6 +31,7 @@ class Catalogue:
     style_word: Ints
     band: Ints
     brand: Ints  # theme of the brand × 3 + its band: brands lean to their own theme
+    parent: Ints  # the first item of the same kind, style and brand: the others are the same thing in other colours
     variant: Ints
     line: Ints
     words: Ints  # (I, 2) of the theme's words
@@ -103,16 +104,19 @@ def make(rng: np.random.Generator, items: int, days: int) -> Catalogue:
     own_colour = rng.random(items) < 0.7
     colour = np.where(own_colour, style, rng.integers(3, size=items)) * 3 + rng.integers(3, size=items)
     price = prices(rng, kind, band)
+    brand = brand_theme * 3 + band
+    parent = parents(kind, style, brand)
     return Catalogue(
         days=days,
         kind=kind,
         style=style,
-        style_word=rng.integers(3, size=items),
+        style_word=rng.integers(3, size=items)[parent],
         band=band,
-        brand=brand_theme * 3 + band,
+        brand=brand,
+        parent=parent,
         variant=np.where(CONSUMABLES[kind], len(words.PALETTE) - 3 + rng.integers(3, size=items), colour),
-        line=rng.integers(len(words.LINES), size=items),
-        words=np.argsort(rng.random((items, 6)), axis=1)[:, :2],
+        line=rng.integers(len(words.LINES), size=items)[parent],
+        words=np.argsort(rng.random((items, 6)), axis=1)[parent, :2],
         popularity=1 / (rng.permutation(items) + 5.0) ** 0.9,
         growth=rng.normal(size=items),
         old_price=price,
@@ -121,6 +125,12 @@ def make(rng: np.random.Generator, items: int, days: int) -> Catalogue:
         gone_day=_some_day(rng, items, days, GONE_SHARE),
         repriced_day=_some_day(rng, items, days, REPRICED_SHARE),
     )
+
+
+def parents(kind: Ints, style: Ints, brand: Ints) -> Ints:
+    """(I,) the first item that each is a variant of, which may be itself."""
+    _, first, same = np.unique(np.stack([kind, style, brand]), axis=1, return_index=True, return_inverse=True)
+    return first[same.ravel()]
 
 
 def prices(rng: np.random.Generator, kind: Ints, band: Ints) -> Ints:
@@ -143,6 +153,7 @@ def texts(catalogue: Catalogue, items: Ints, day: int) -> pd.DataFrame:
     written = [_text(catalogue, int(item)) for item in items]
     columns = pd.DataFrame(written, columns=["title", "description", "category", "brand"])
     columns.insert(0, "item_id", item_ids(items))
+    columns["parent_id"] = [f"p{parent:06d}" for parent in catalogue.parent[items].tolist()]
     columns["price_cents"] = catalogue.price(items, np.full(len(items), day))
     columns["is_available"] = catalogue.gone_day[items] > day
     return columns

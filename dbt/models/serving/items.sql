@@ -8,6 +8,7 @@ shown as (
         title,
         category,
         brand,
+        parent_id,
         price_cents,
         is_available,
         '{{ var("run_id") }}' as run_id
