@@ -35,6 +35,32 @@ def coverage(ranked: np.ndarray, count_items: int) -> float:
     return len(np.unique(ranked[ranked >= 0])) / count_items if count_items else 0.0
 
 
+def gini(ranked: np.ndarray, count_items: int) -> float:
+    """How unevenly the lists show the catalogue: 0 where all items stand equally often, near 1 where few stand always;
+    `ranked` as in `recall_at`. NaN without any row."""
+    shown = np.sort(np.bincount(ranked[ranked >= 0], minlength=count_items)).astype(float)
+    places = np.arange(1, len(shown) + 1)
+    total = shown.sum()
+    return float(2 * (places * shown).sum() / (len(shown) * total) - (len(shown) + 1) / len(shown)) if total else np.nan
+
+
+def top_share(ranked: np.ndarray, count_items: int, share: float = 0.01) -> float:
+    """Share of the rows that show one of the most shown items, which are a `share` of the catalogue, at least one."""
+    shown = np.sort(np.bincount(ranked[ranked >= 0], minlength=count_items))[::-1]
+    most = max(int(count_items * share), 1)
+    return float(shown[:most].sum() / shown.sum()) if shown.sum() else np.nan
+
+
+def likeness(ranked: np.ndarray, vectors: np.ndarray) -> float:
+    """Mean cosine of two different items of one list, over lists with two or more; `vectors` (I, E) of length 1."""
+    stands = ranked >= 0
+    shown = np.where(stands[:, :, None], vectors[ranked], 0.0)  # (U, K, E)
+    counts = stands.sum(axis=1)
+    pairs = (shown.sum(axis=1) ** 2).sum(axis=1) - (shown**2).sum(axis=(1, 2))
+    several = counts > 1
+    return float((pairs[several] / (counts * (counts - 1))[several]).mean()) if several.any() else np.nan
+
+
 def bootstrap_interval(
     values: np.ndarray, seed: int, level: float = 0.95, resamples: int = 1000
 ) -> tuple[float, float, float]:

@@ -70,7 +70,7 @@ def table(found: Sequence[Compared], run: Run, other: Run) -> Table:
 
 
 def _compared(run: Run, marts: Marts, placement: str, lists: Sequence[pd.DataFrame]) -> Compared | None:
-    wanted = gates.wanted(run, marts, placement)
+    wanted = marts.held_out(placement)
     ours, theirs = (gates.ndcg(marts, one[one["placement"] == placement], wanted) for one in lists)
     both = np.isfinite(ours - theirs)
     if not both.any():

@@ -34,9 +34,11 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     interactions = marts.interactions(run.day)
     is_cold = interactions[marts.people(run.day)].getnnz(axis=0)[items] == 0
     source[shelves["fallback"].notna().to_numpy()] = "popularity"
+    is_picked = (shelves["fallback"] == "rules").to_numpy()
     reason = np.array([BY_PART[one] for one in source], dtype=object)
     is_new = is_cold & (parts.max(axis=1) > 0)
     reason[is_new], source[is_new] = "new_for_you", "profile"
+    reason[is_picked] = "picked_by_shop"
     # What the user typed needs no model to be seen; of what filled the shelf and of what was bought more is known.
     asked, query = np.flatnonzero(shelves["fallback"].isna() & ~is_bought), np.full(len(items), None, dtype=object)
     query[asked] = Searched(marts, run.day).best(users[asked], items[asked])

@@ -13,6 +13,8 @@ from pipelines import warehouse
 from pipelines.expectations import check
 from pipelines.fuse.rankings import LEARNED
 from pipelines.marts import Marts
+from pipelines.rules import obeyed
+from pipelines.rules.rule import ITEM_TABLES
 from pipelines.run import Run
 
 MEASURED_AT = 10  # rows of a list
@@ -37,7 +39,7 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
     before = _current(run)
     made = [
         _books_balance(run),
-        _only_available(run, frames),
+        *_obeyed(run, marts),
         _known_placements(run, frames["user_recommendations"]),
         _at_least("users_served", _users_served(run, marts, shelves, frames["items"]), gates.min_users_served),
         _at_least("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
@@ -97,14 +99,12 @@ def _books_balance(run: Run) -> dict[str, Any]:
     return check("night", "books_balance", is_ok, told, f"{total} rows, file by file")
 
 
-def _only_available(run: Run, frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    unavailable = frames["items"].loc[~frames["items"]["is_available"], "item_id"]
-    shown = pd.concat([frames[name]["item_id"] for name in ("user_recommendations", "search_results", "popular_items")])
-    gone = f"item_id in (select item_id from {warehouse.relation(run, 'items')} where not is_available)"
-    count = int(shown.isin(set(unavailable)).sum()) + warehouse.broken(run, "user_search_results", [gone])[-1]
-    return check(
-        "night", "only_available_items", count == 0, f"{count} rows show an item that cannot be bought", "none"
-    )
+def _obeyed(run: Run, marts: Marts) -> list[dict[str, Any]]:
+    """No row of any list breaks a rule that is in force, or what the list promises."""
+    names = ("user_recommendations", "user_history", "user_search_results", "rules", *ITEM_TABLES)
+    sources = {name: warehouse.relation(run, name) for name in names} | {"users": "users", "catalogue": "catalogue"}
+    counts = obeyed.broken(marts.connection, sources, run.settings.shelves, run.day.isoformat())
+    return [check("night", f"no_{name}", not count, f"{count} rows", "none") for name, count in counts.items()]
 
 
 def _known_placements(run: Run, shelves: pd.DataFrame) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placeme
     if not unaware:
         told = f"nothing to measure: no release has lists that know no day after {run.holdout_cut}"
         return check("night", name, True, told, expected)
-    ours, bought = pd.read_parquet(run.of("fuse", "held_out_lists.parquet")), wanted(run, marts, placement)
+    ours, bought = pd.read_parquet(run.of("fuse", "held_out_lists.parquet")), marts.held_out(placement)
     now, then = (ndcg(marts, _of(lists, placement), bought) for lists in (ours, unaware[0]))
     both = np.isfinite(now - then)
     if not both.any():
@@ -225,16 +225,6 @@ def _search_against_current(figures: pd.DataFrame, low: float | None) -> dict[st
     now, expected = figures.loc[SEARCH], f"reaching {low:g}, the low end of the current release"
     told = f"{now['value']:g} ({now['low']:g} to {now['high']:g})"
     return check("night", "search_against_current", bool(now["high"] >= low), told, expected)
-
-
-def wanted(run: Run, marts: Marts, placement: str) -> sparse.csr_matrix:
-    """(U, I) what people bought in the held-out days; of `discover`, what they had not bought before."""
-    cut = run.holdout_cut
-    bought = marts.bought(run.day, after=cut).multiply(marts.people(run.day)[:, None]).tocsr()
-    if placement == "discover":
-        bought = sparse.csr_matrix(bought - bought.multiply(marts.bought(cut)))
-        bought.eliminate_zeros()
-    return bought
 
 
 def ndcg(marts: Marts, lists: pd.DataFrame, wanted: sparse.csr_matrix) -> np.ndarray:

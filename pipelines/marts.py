@@ -101,6 +101,15 @@ class Marts:
         matrix.data[:] = 1.0
         return matrix
 
+    def held_out(self, placement: str) -> sparse.csr_matrix:
+        """(U, I) 1 where a person bought in the held-out days; of `discover`, what they had not bought before."""
+        cut = self.run.holdout_cut
+        bought = self.bought(self.run.day, after=cut).multiply(self.people(self.run.day)[:, None]).tocsr()
+        if placement == "discover":
+            bought = sparse.csr_matrix(bought - bought.multiply(self.bought(cut)))
+            bought.eliminate_zeros()
+        return bought
+
     def popularity(self, until: dt.date, days: int | None = None) -> np.ndarray:
         """(I,) buyers per item in the last `days` (all days without), ties broken by visitors."""
         since = until - dt.timedelta(days=days) if days else dt.date.min

@@ -7,6 +7,7 @@ REASONS = {
     "similar_to": "The item profile is; the evidence item has the largest attention times similarity.",
     "matches_your_search": "This user typed the evidence query lately and the item matches it, whatever the parts say.",
     "new_for_you": "Nobody has met the item yet; its profile resembles the evidence item.",
+    "picked_by_shop": "A rule of the shop put it there, nothing that the user did; `rule_id` names it.",
     "popular_here": "What sells now outweighs all that is known of this user, or filled the shelf; no evidence item.",
 }
 BY_PART = {

@@ -4,6 +4,7 @@ import codecs
 import csv
 import datetime as dt
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -240,6 +241,16 @@ class Fuse(Section):
 
 class Shelve(Section):
     length: int = Field(20, ge=1, le=1000, description="Items on one shelf.")
+    breadth: float = Field(
+        2.0,
+        ge=1,
+        le=10,
+        description="Candidates per place of a shelf among which rules, variants and diversity choose.",
+    )
+    diversity: float = Field(
+        0.1, ge=0, le=1, description="Weight of being unlike the rows above; 0: the ranking alone puts in order."
+    )
+
     pair_days: int = Field(180, ge=1, description="Days of visits and baskets that tell which items belong together.")
     trend_days: int = Field(7, ge=1, description="Days in which `trending_items` met more visitors than was expected.")
     due_days: int = Field(7, ge=0, description="Days before the usual pause ends from which on a purchase is due.")
@@ -396,6 +407,10 @@ class Settings(Section):
         """Items on a placement's shelves."""
         own = self.placements.get(placement)
         return own.length if own and own.length else self.shelve.length
+
+    def considered(self, placement: str) -> int:
+        """Candidates of a user among which the list builder chooses a placement's shelf."""
+        return math.ceil(self.shelve.breadth * self.length_of(placement))
 
 
 def load(

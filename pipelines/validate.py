@@ -16,11 +16,12 @@ from pipelines.run import Run, stage
 
 LOG = logging.getLogger("nightshelf")
 AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
-           "bought_together", "trending_items", "bot_flags", "rejected_rows", "rule_effects", "metrics", "runs",
-           "arrivals", "queries", "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
+           "bought_together", "trending_items", "bot_flags", "rejected_rows", "rules", "rule_effects", "metrics",
+           "runs", "arrivals", "queries", "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
 
 LARGE = (
     "user_candidates",
+    "short_shelves",
     "user_history",
     "held_out_lists",
     "search_parts",

@@ -68,7 +68,7 @@ def test_contract_version_1_is_complete():
     promised = {"user_recommendations", "search_results", "similar_items", "bought_together", "popular_items", "items"}
     promised |= {"runs", "metrics", "quality_checks", "rejected_rows", "rule_effects", "item_history"}
     promised |= {"arrivals", "bot_flags", "user_candidates", "user_history", "held_out_lists"}
-    promised |= {"user_preferences", "user_search_results", "search_parts"}
+    promised |= {"user_preferences", "user_search_results", "search_parts", "rules", "short_shelves"}
     promised |= {"trending_items", "replenishments", "user_rhythms"}
     promised |= {"queries", "query_synonyms", "query_suggestions", "query_facets", "zero_result_queries"}
     assert set(contracts.tables("serving")) == promised

@@ -4,7 +4,6 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -12,7 +11,7 @@ from models.candidates import Candidates, joined
 from models.errors import NothingToLearn
 from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
-from pipelines import evidence, fuse, settings, shelve
+from pipelines import evidence, fuse, settings
 from pipelines.fuse import features, proof, rankings
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
@@ -203,7 +202,8 @@ def test_thinning_keeps_every_purchase():
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)
-    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, np.arange(5) != 2, told=2)
+    may_stand = {"for_you": np.arange(5) != 2, "buy_again": np.ones(5, dtype=bool)}
+    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, may_stand, told=2)
     placement, user, item, score, *parts = shown
     assert user.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert (np.diff(score.reshape(2, 4)) <= 0).all()
@@ -214,13 +214,13 @@ def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
 
 
 def test_a_declared_shelf_keeps_the_promise_that_it_shares():
-    """Like discover: nothing bought, under its own name, with parts for as many rows as it is long and five more."""
+    """Like discover: nothing bought, under its own name, with parts for all rows among which the list builder chooses."""
     told = lesson(2).slate
     is_bought = told.found.items == 0
     own = settings.parse({"placements": {"own": {"ranking": "discover", "length": 20}}, "shelve": {"length": 1}})
     learnt = {"for_you": None, "discover": ReciprocalRanks()}
     some = Slate(told.found, is_bought, told.features)
-    placement, _, item, _, *parts = fuse._declared("own", some, learnt, own, np.ones(5, dtype=bool))
+    placement, _, item, _, *parts = fuse._declared("own", some, learnt, own, {"own": np.ones(5, dtype=bool)})
     assert (set(placement), 0 in item, len(item)) == ({"own"}, False, 8)
     assert np.isfinite(parts).all()
 
@@ -238,40 +238,3 @@ def test_the_loudest_part_is_personal_unless_what_sells_outweighs_all_that_is():
     parts[:, evidence.SPEAKERS.index("als")], parts[:, evidence.HABIT] = 0.4, [0.3, 0.3, -0.3]
     parts[:, evidence.SPEAKERS.index("popularity")] = [0.6, 0.7, 0.3]
     assert evidence.loudest(parts).tolist() == ["als", "popularity", "als"]
-
-
-def test_a_short_shelf_is_filled_from_the_segment_and_then_the_shop():
-    """Ranks go on where the own candidates end, nothing repeats, scores fall, each row says which list filled it."""
-    lists = [("segment_popularity", [7, 3]), ("shop_popularity", [3, 8, 9])]
-    rows = shelve._missing("for_you", 4, 1, 4, {7}, lists)
-    assert [(item, rank, fallback) for _, _, item, rank, fallback, _ in rows] == [
-        (3, 2, "segment_popularity"),
-        (8, 3, "shop_popularity"),
-        (9, 4, "shop_popularity"),
-    ]
-    assert [score for *_, score in rows] == [-2.0, -3.0, -4.0]
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("own", "shown"), [([0, 1], [0, 1]), ([2], [2, 0]), ([], [0, 1])])
-def test_a_shelf_at_full_length_has_the_types_of_the_candidates(own: list[int], shown: list[int]):
-    """Also where nothing is missing, and where nothing but what is popular stands there."""
-    popular = pd.DataFrame({"segment": "all", "rank": [1, 2], "item_id": ["a", "b"]})
-    told = {"popular_items": popular, "users": pd.DataFrame({"country": [None]})}
-    marts = SimpleNamespace(
-        frame=lambda query: next(frame for name, frame in told.items() if name in query),
-        bought=lambda day: sparse.csr_matrix((1, 3)),
-        items=Vocabulary("abc"),
-        users=Vocabulary("u"),
-    )
-    run = SimpleNamespace(day=None, settings=Settings.model_validate({"shelve": {"length": 2}}))
-    columns = {
-        "user": np.int32(0),
-        "item": np.array(own, dtype=np.int32),
-        "score": 1.0,
-        **dict.fromkeys(shelve.SCORES, 1.0),
-    }
-    shelves = pd.concat([pd.DataFrame({"placement": placement, **columns}) for placement in shelve.FILLED])
-    full = shelve.fill(run, marts, shelve.cut(shelves, run.settings))
-    assert full.loc[full["placement"] == "for_you"].sort_values("rank")["item"].tolist() == shown
-    assert full.dtypes.loc[shelves.columns].tolist() == shelves.dtypes.tolist()

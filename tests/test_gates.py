@@ -1,6 +1,7 @@
 """The gates see shelves that are all alike, that show the same few items, or that are worse than yesterday's."""
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from scipy import sparse
 
 from models.vocabulary import Vocabulary
 from pipelines import gates
+from pipelines.marts import Marts
 from pipelines.settings import Settings
 
 
@@ -79,6 +81,7 @@ def contest(folder: Path, ours: pd.DataFrame, before: list[pd.DataFrame], placem
         bought=lambda until, after=None: held_out if after else earlier,
         people=lambda until: np.ones(40, dtype=bool),
     )
+    marts.run, marts.held_out = run, partial(Marts.held_out, marts)
     return gates._against_current(run, marts, before, placement)
 
 

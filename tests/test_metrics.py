@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from models.metrics import bootstrap_interval, coverage, ndcg_at, recall_at
+from models.metrics import bootstrap_interval, coverage, gini, likeness, ndcg_at, recall_at, top_share
 
 RANKED = np.array([[0, 1, 2], [3, 0, -1], [2, 1, 0], [-1, -1, -1]])
 RELEVANT = sparse.csr_matrix([[1, 0, 1, 0], [0, 0, 0, 5], [0, 0, 0, 0], [1, 1, 0, 0]])
@@ -69,3 +69,24 @@ def test_the_interval_holds_the_mean_and_repeats():
 def test_no_values_no_interval():
     """Without a single known value all three numbers are NaN."""
     assert np.isnan(bootstrap_interval(np.array([np.nan]), seed=0)).all()
+
+
+def test_gini_tells_even_lists_from_lists_of_few():
+    """Every item once is even; one item for all is as uneven as four items can be."""
+    assert gini(np.array([[0, 1], [2, 3]]), 4) == 0
+    assert gini(np.array([[0, -1], [0, -1]]), 4) == 0.75
+    assert np.isnan(gini(np.array([[-1]]), 4))
+
+
+def test_the_most_shown_items_have_their_share_of_the_rows():
+    """Of four items a half are two: three of four rows; a hundredth is at least one item."""
+    ranked = np.array([[0, 1], [0, 2]])
+    assert top_share(ranked, 4, 0.5) == 0.75
+    assert top_share(ranked, 4) == 0.5
+
+
+def test_likeness_is_over_pairs_of_different_rows():
+    """Two equal items, two unlike ones; a list of one row has no pair."""
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert likeness(np.array([[0, 1], [0, 2], [1, -1]]), vectors) == 0.5
+    assert np.isnan(likeness(np.array([[1, -1]]), vectors))

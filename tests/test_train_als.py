@@ -22,7 +22,7 @@ SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
 SHELF = pd.DataFrame(
     [
         {"placement": "for_you", "user": 0, "rank": 1, "item": 1, "score": 1.0, **dict.fromkeys(shelve.SCORES, 0.0)}
-        | {"reason": "people_like_you", "evidence": -1, "query": None, "fallback": None}
+        | {"reason": "people_like_you", "evidence": -1, "query": None, "fallback": None, "rule_id": None}
     ]
 )
 

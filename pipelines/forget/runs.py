@@ -90,8 +90,8 @@ def _erase_positions(folder: Path, known: list[str], users: Collection[str]) -> 
         if told.get("users") == before.hash:
             count += sum(_erase_rows(stamp.with_name(name), before, after) for name in ARRAYS)
             write_json(stamp, {**told, "users": after.hash})
-    candidates = folder / "fuse" / "candidates.parquet"
-    return count + (_erase_candidates(candidates, before, after) if candidates.exists() else 0)
+    candidates = (folder / "fuse" / name for name in ("candidates.parquet", "held_out_candidates.parquet"))
+    return count + sum(_erase_candidates(path, before, after) for path in candidates if path.exists())
 
 
 def _erase_rows(path: Path, before: Vocabulary, after: Vocabulary) -> int:

@@ -45,8 +45,11 @@ class Judged:
         return Judged(self.ranked[users], wanted)
 
 
-def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str], list[dict], pd.DataFrame]:
-    """The contender that may rank each placement, the night's figures, and the lists that they are of.
+def prove(
+    run: Run, marts: Marts, told: Sequence[Lesson]
+) -> tuple[dict[str, str], list[dict], pd.DataFrame, pd.DataFrame]:
+    """The contender that may rank each placement, the night's figures, the lists that they are of, and the candidates
+    from which the list builder would have made them.
 
     Contenders learn from the windows before the last one, and are judged on the last. Where there are none, nobody is
     judged by what was learnt of them either: each half of the users is ranked by what the other half teaches.
@@ -56,7 +59,7 @@ def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str
     scores = side_by_side(
         run, lambda place: {name: foretold(one, place, earlier, last) for name, one in learns.items()}
     )
-    chosen, shown, records = {}, {}, []
+    chosen, shown, records, deep = {}, {}, [], []
     for placement in LEARNED:
         placed = last.placed(placement)
         judged = {name: _judged(placed, placed.slate.found.scores[:, s]) for s, name in enumerate(SOURCES)}
@@ -64,11 +67,14 @@ def prove(run: Run, marts: Marts, told: Sequence[Lesson]) -> tuple[dict[str, str
         chosen[placement] = choose(judged, placement, run.settings.fuse.ranker, run.settings.seed)
         judged["fused"] = judged[chosen[placement]]
         shown[placement] = judged["fused"].ranked
+        score = scores[placement][chosen[placement]]
+        assert score is not None  # what is chosen was judged
+        deep.append(candidates(placed, placement, score, run.settings.considered(placement)))
         records += figures(placement, judged, slices(run, marts, last), run.settings.seed)
     if run.settings.fuse.ablation:
         losses = side_by_side(run, lambda placement: ablation(run, told, placement, chosen[placement]))
         records += [record for one in losses.values() for record in one]
-    return chosen, records, lists(run, marts, last.slate.found.owners, shown)
+    return chosen, records, lists(run, marts, last.slate.found.owners, shown), pd.concat(deep, ignore_index=True)
 
 
 def foretold(learn: Learn, placement: str, earlier: Sequence[Lesson], last: Lesson) -> np.ndarray | None:
@@ -137,6 +143,16 @@ def lists(run: Run, marts: Marts, users: np.ndarray, shown: Mapping[str, np.ndar
         columns["item_id"] = marts.items.ids[ranked[row, place]]
         tables.append(pd.DataFrame({"placement": placement, **columns}))
     return pd.concat(tables, ignore_index=True).assign(trained_on=run.holdout_cut, run_id=run.run_id)
+
+
+def candidates(placed: Lesson, placement: str, score: np.ndarray, count: int) -> pd.DataFrame:
+    """placement, user, item and score of the best `count` rows of each user of a lesson, best first."""
+    found = placed.slate.found
+    ranks = found.ranks(score)
+    rows = np.flatnonzero(ranks <= count)
+    rows = rows[np.lexsort((ranks[rows], found.rows[rows]))]
+    columns = {"user": found.row_owners[rows].astype(np.int32), "item": found.items[rows], "score": score[rows]}
+    return pd.DataFrame({"placement": placement, **columns})
 
 
 def figures(

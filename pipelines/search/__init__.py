@@ -10,6 +10,7 @@ import pandas as pd
 from models.vocabulary import Vocabulary
 from pipelines import adopt
 from pipelines.marts import Marts
+from pipelines.rules.scope import Goods, allowed
 from pipelines.run import Run, stage, write_json
 from pipelines.search import beside, kept, personal, personal_proof, typed
 from pipelines.search.answers import FEATURES, Engine, blocks
@@ -34,7 +35,8 @@ def run(run: Run, folder: Path) -> None:
     for one in (ranking, own):
         one.save(folder)
     log = typed.learn(run, marts, run.day)
-    engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries)
+    may_stand = allowed(run.rules, Goods.of(marts), "search_results")
+    engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries).only(may_stand)
     kept.write(folder / "search_parts.parquet", engine, ranking, own, run.run_id)
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

@@ -1,7 +1,7 @@
 """Answers: the candidates of a query, from each source, with all that is known of each before they are ranked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,10 @@ class Engine:
             run.settings.search.results,
             run.settings.fuse.memory_mb << 20,
         )
+
+    def only(self, items: np.ndarray) -> "Engine":
+        """The engine that finds none but these items, (I,) bool."""
+        return replace(self, shop=replace(self.shop, allowed=self.shop.allowed & items))
 
     def save(self, folder: Path) -> None:
         """Write all of it as files."""

@@ -1,0 +1,77 @@
+"""Withheld: the tables of lists that are not a user's, without what the rules take off them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines import contracts
+from pipelines.marts import Marts
+from pipelines.rules.rule import BARS, ITEM_TABLES
+from pipelines.rules.scope import Goods, barring
+from pipelines.run import Run
+
+ANSWERED = "search_results"  # the search stage never finds what is withheld
+EVERYWHERE = "all"
+COUNTRY = {"popular_items": "segment", "trending_items": f"if(segment_kind = 'country', segment, '{EVERYWHERE}')"}
+KEPT = """
+    copy (
+        select * replace (row_number() over (partition by {group} order by rank) as rank)
+        from {source} as listed
+        anti join barred on barred.item_id = listed.{item} and barred.country = {country}
+        order by {group}, rank
+    ) to '{path}' (format parquet, compression zstd)
+"""
+TAKEN = """
+    select '{name}' as placement, barred.rule, count(*) as count_rows
+    from {source} as listed
+    join barred on barred.item_id = listed.{item} and barred.country = {country}
+    group by all
+    order by all
+"""
+
+
+def withhold(run: Run, marts: Marts, folder: Path) -> pd.DataFrame:
+    """Write the tables of lists anew where rules take something off them, the rows below moved up; placement, rule (its
+    number in the run) and count_rows of what these took."""
+    nothing = pd.DataFrame({"placement": [], "rule": [], "count_rows": []}, dtype=object)
+    if not any(rule.action in BARS for rule in run.rules):
+        return nothing
+    return pd.concat([nothing, *(_without(run, marts, name, folder) for name in ITEM_TABLES if name != ANSWERED)])
+
+
+def _without(run: Run, marts: Marts, name: str, folder: Path) -> pd.DataFrame:
+    """Write one table, read from the folder of the stage or the marts; what each rule took."""
+    table, path = contracts.tables("serving")[name], folder / f"{name}.parquet"
+    partial = path.with_suffix(".kept")
+    told = {
+        "name": name,
+        "source": f"read_parquet('{_quoted(path)}')" if path.exists() else name,
+        "item": "other_item_id" if "other_item_id" in table.names else "item_id",
+        "group": ", ".join(column for column in table.key if column != "rank"),
+        "country": COUNTRY.get(name, f"'{EVERYWHERE}'"),
+        "path": _quoted(partial),
+    }
+    countries = marts.frame("select distinct {country} as country from {source} as listed".format(**told))["country"]
+    marts.connection.register("barred", _barred(run, marts, name, countries))
+    marts.connection.execute(KEPT.format(**told))
+    taken = marts.frame(TAKEN.format(**told))
+    marts.connection.unregister("barred")
+    partial.replace(path)
+    return taken
+
+
+def _barred(run: Run, marts: Marts, name: str, countries: Iterable[str]) -> pd.DataFrame:
+    """country, item_id and rule of what is withheld from the lists of each country, or of everybody."""
+    goods, everything = Goods.of(marts), np.arange(len(marts.items))
+    parts = [pd.DataFrame({"country": ["-"], "item_id": ["-"], "rule": [-1]}).head(0)]
+    for country in countries:
+        people = None if country == EVERYWHERE else np.full(len(everything), country, dtype=object)
+        rule = barring(run.rules, goods, name, everything, people)
+        parts.append(pd.DataFrame({"country": country, "item_id": marts.items.ids, "rule": rule})[rule >= 0])
+    return pd.concat(parts)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
