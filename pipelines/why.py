@@ -17,7 +17,7 @@ from pipelines.raw.files import shown
 from pipelines.reasons import REASONS
 from pipelines.settings import PLACEMENTS
 
-READS = ("user_recommendations", "user_candidates", "user_history", "items", "runs")
+READS = ("user_recommendations", "user_candidates", "user_history", "items", "rules", "runs")
 ROW = """
     select r.*, i.title, e.title as evidence_title
     from user_recommendations as r
@@ -26,7 +26,7 @@ ROW = """
     where r.placement = $placement and r.user_id = $user_id and r.item_id = $item_id
 """
 CANDIDATE = """
-    select user_candidates.*, is_available, title
+    select user_candidates.*, title
     from user_candidates
     join items using (item_id)
     where placement = $placement and user_id = $user_id and item_id = $item_id
@@ -36,7 +36,7 @@ BETTER = """
         select rank from user_candidates
         where placement = $placement and user_id = $user_id and item_id = $item_id
     )
-    select c.item_id, title, is_available
+    select c.item_id, title, dropped_by
     from user_candidates as c
     join items using (item_id)
     where placement = $placement and user_id = $user_id and c.rank < (select rank from candidate)
@@ -51,12 +51,24 @@ LAST = """
     select user_recommendations.*, title
     from user_recommendations
     join items using (item_id)
-    where placement = $placement and user_id = $user_id
+    where placement = $placement and user_id = $user_id and fallback is null and rule_id is null
     order by rank desc
     limit 1
 """
+VARIANT = """
+    select stands.item_id, stands.title, rank
+    from items as asked
+    join items as stands using (parent_id)
+    join user_recommendations as shelf on shelf.item_id = stands.item_id
+    where asked.item_id = $item_id and placement = $placement and user_id = $user_id
+"""
 HISTORY = "select * from user_history where user_id = $user_id and item_id = $item_id"
 USERS = "(select distinct user_id from user_recommendations union select distinct user_id from user_history)"
+CAUSES = {
+    "not_available": "not_available: it cannot be bought",
+    "variant": "variant: another one of its parent stands there",
+    "diversity": "diversity: it is too like what stands above it",
+}
 NAMED = 5  # items that a line names before it only counts
 
 
@@ -123,8 +135,8 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
 
 def verdict(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
     """Walk the stages in their order up to the first that dropped the item."""
-    steps = (_unknown_user, _unknown_item, _stands, _barred, _not_kept, _not_available)
-    return next((found for step in steps if (found := step(release, asked))), None) or _below(release, asked)
+    steps = (_unknown_user, _unknown_item, _stands, _barred, _not_kept)
+    return next((found for step in steps if (found := step(release, asked))), None) or _dropped(release, asked)
 
 
 def did(history: dict[str, Any] | None) -> str:
@@ -149,15 +161,18 @@ def _parts(row: dict[str, Any]) -> Iterator[Line]:
 def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any]) -> Iterator[Line]:
     """From the place among the candidates to the place on the shelf."""
     candidate = _one(release, CANDIDATE, asked)
+    if row["rule_id"] is not None:
+        yield "rule", _rule(release, row["rule_id"])
     if candidate is None:
-        yield "candidate", f"none: {row['fallback']} filled what the user's own candidates left of the shelf"
+        if row["fallback"] != "rules":
+            yield "candidate", f"none: {row['fallback']} filled what the user's own candidates left of the shelf"
         return
     yield "candidate", f"rank {candidate['rank']} of {_one(release, KEPT, asked)['count_rows']} that the ranking kept"
-    gone = [one for one in _all(release, BETTER, asked) if not one["is_available"]]
+    gone = [one for one in _all(release, BETTER, asked) if one["dropped_by"] is not None]
     if gone:
-        names = "; ".join(_named(one["item_id"], one["title"]) for one in gone[:NAMED])
+        names = "; ".join(f"{_named(one['item_id'], one['title'])}, {one['dropped_by']}" for one in gone[:NAMED])
         more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
-        yield "", f"{len(gone)} better could not be bought: {names}{more}"
+        yield "", f"{len(gone)} better were dropped: {names}{more}"
     like = _shelves(release)[asked.placement]
     column = "fusion" if like == "for_you" else f"fusion_{like}"
     yield "ranked by", _one(release, f"select {column} from runs")[column]
@@ -211,15 +226,26 @@ def _not_kept(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | Non
     )
 
 
-def _not_available(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
+def _dropped(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
+    """What the list builder did with a candidate."""
     candidate = _one(release, CANDIDATE, asked)
-    if candidate["is_available"]:
-        return None
+    if candidate["dropped_by"] == "length":
+        return _below(release, asked)
+    told = CAUSES.get(candidate["dropped_by"]) or f"Rule {_rule(release, candidate['dropped_by'])}"
+    if candidate["dropped_by"] == "variant":
+        other = _one(release, VARIANT, asked)
+        told = f"{told}: {_named(other['item_id'], other['title'])} at rank {other['rank']}"
     return Verdict(
         "shelve",
-        f"not_available: it cannot be bought. Among the candidates it has rank {candidate['rank']} and score "
-        f"{candidate['score']:.4f}; it would stand at rank {_place(release, asked)}.",
+        f"{told}. Among the candidates it has rank {candidate['rank']} and score {candidate['score']:.4f}; it would "
+        f"stand at rank {_place(release, asked)}.",
     )
+
+
+def _rule(release: duckdb.DuckDBPyConnection, rule_id: str) -> str:
+    """A rule as its owner told it."""
+    rule = release.execute("select action, owner, reason from rules where rule_id = ?", [rule_id]).fetchone()
+    return f"{rule_id} ({rule[0]}, {rule[1]}: {rule[2]})" if rule else rule_id
 
 
 def _below(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
@@ -243,8 +269,8 @@ def _missing(candidate: dict[str, Any], last: dict[str, Any]) -> str:
 
 
 def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:
-    """The rank that the item would have on a shelf without end."""
-    return 1 + sum(one["is_available"] for one in _all(release, BETTER, asked))
+    """The rank that the item would have if nothing had dropped it but those before it."""
+    return 1 + sum(one["dropped_by"] is None for one in _all(release, BETTER, asked))
 
 
 def _shelves(release: duckdb.DuckDBPyConnection) -> dict[str, str]:

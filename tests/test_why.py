@@ -16,7 +16,7 @@ from pipelines.why import Asked
 from tests.lake import built, lay
 
 HOSTILE = "[red]<b>Mug</b>[/] \x1b[31m"
-TITLES = {f"i{n}": f"Item {n}" for n in range(1, 8)} | {"i2": HOSTILE}
+TITLES = {f"i{n}": f"Item {n}" for n in range(1, 11)} | {"i2": HOSTILE}
 PARTS = {name: 0.0 for name in contracts.tables("serving")["user_recommendations"].names if name.endswith("_score")}
 RUN = {
     "run_id": "2026-03-01.nightly",
@@ -49,8 +49,18 @@ def bought(item: str) -> dict[str, object]:
 def candidates(placement: str, *items: str, user: str = "anna") -> list[dict[str, object]]:
     """Candidates in this order, scores from 10 down; the parts of i4 are told."""
     facts = {"placement": placement, "user_id": user, "run_id": RUN["run_id"]}
+    causes = {
+        "i3": "not_available",
+        "i7": "not_available",
+        "i4": "length",
+        "i6": "length",
+        "i8": "variant",
+        "i9": "no-nine",
+    }
+    causes |= {"i10": "diversity"}
     parts = {"i4": PARTS | {"habit_score": 5.0, "als_score": 2.0}}
-    return [facts | {"rank": n, "item_id": i, "score": 11.0 - n} | parts.get(i, {}) for n, i in enumerate(items, 1)]
+    told = [facts | {"rank": n, "item_id": i, "score": 11.0 - n} | parts.get(i, {}) for n, i in enumerate(items, 1)]
+    return [one | {"dropped_by": causes.get(str(one["item_id"]))} for one in told]
 
 
 def stands(placement: str, rank: int, item: str, score: float, user: str = "anna", **changes: object) -> dict:
@@ -61,13 +71,28 @@ def stands(placement: str, rank: int, item: str, score: float, user: str = "anna
 TABLES: dict[str, list[dict[str, object]]] = {
     "items": [
         {"item_id": item, "title": title, "is_available": item not in ("i3", "i7"), "run_id": RUN["run_id"]}
+        | {"parent_id": "p1" if item in ("i4", "i8") else None}
         for item, title in TITLES.items()
     ],
     "runs": [RUN],
+    "rules": [
+        {"rule_id": "no-nine", "action": "deny", "item_id": "i9", "priority": 0, "owner": "ann", "reason": "recalled"}
+        | {"count_items": 1, "has_acted": True, "run_id": RUN["run_id"]},
+        {
+            "rule_id": "spring",
+            "action": "pin",
+            "item_id": "i5",
+            "value": 3,
+            "priority": 0,
+            "owner": "bo",
+            "reason": "sale",
+        }
+        | {"count_items": 1, "has_acted": True, "run_id": RUN["run_id"]},
+    ],
     "user_history": [bought("i1"), bought("i6"), met("i2"), met("i5", user="bert")],
     "user_candidates": [
         *candidates("for_you", "i3", "i2", "i1", "i4", "i7"),
-        *candidates("discover", "i2"),
+        *candidates("discover", "i2", "i8", "i9", "i10"),
         *candidates("buy_again", "i1", "i6"),
     ],
     "user_recommendations": [
@@ -76,6 +101,7 @@ TABLES: dict[str, list[dict[str, object]]] = {
         stands("buy_again", 1, "i1", 10.0),
         stands("discover", 1, "i2", 10.0, reason="matches_your_search", evidence_query="[b]mug[/b]"),
         stands("discover", 2, "i4", -2.0, reason="popular_here", fallback="shop_popularity"),
+        stands("discover", 3, "i5", -3.0, reason="picked_by_shop", fallback="rules", rule_id="spring"),
     ],
 }
 
@@ -118,18 +144,21 @@ def told(perform, home: Path, *asked: str) -> str:
     ("asked", "stage", "words"),
     [
         (("ana", "i1"), "clean", "No true row names the user ana. The nearest: anna, bert."),
-        (("anna", "i99"), "clean", "The catalogue has no item i99. The nearest: i1, i2, i3."),
+        (("anna", "i99"), "clean", "The catalogue has no item i99. The nearest: i9, i1, i10."),
         (("anna", "i2"), "", "at rank 1."),
         (("anna", "i1", "discover"), "placement", "viewed 1×, bought 2×, from 2026-02-01 to 2026-02-20, last bought"),
         (("anna", "i2", "buy_again"), "placement", "This item: viewed 1×, on 2026-02-01."),
         (("anna", "i5", "buy_again"), "placement", "This item: never met it."),
         (("anna", "i1", "fresh"), "placement", "fresh shows what the user never bought. This item: viewed 1×"),
         (("anna", "i5", "fresh"), "fuse", 'It is not what `placements.fresh` asks for, or no candidate: {"ranking":'),
-        (("anna", "i5", "discover"), "fuse", "No source proposed it: the user has 1 candidates"),
+        (("anna", "i3", "discover"), "fuse", "No source proposed it: the user has 4 candidates"),
+        (("anna", "i8", "discover"), "shelve", "another one of its parent stands there: Item 4 (i4) at rank 2."),
+        (("anna", "i9", "discover"), "shelve", "Rule no-nine (deny, ann: recalled). Among the candidates"),
+        (("anna", "i10", "discover"), "shelve", "diversity: it is too like what stands above it."),
         (("bert", "i1"), "fuse", "No source proposed it: the user has 0 candidates"),
         (("anna", "i6"), "fuse", "not among the best 5 of the user, the last of which has score 6.0000"),
         (("anna", "i3"), "shelve", "not_available: it cannot be bought. Among the candidates it has rank 1"),
-        (("anna", "i7"), "shelve", "it would stand at rank 4."),
+        (("anna", "i7"), "shelve", "it would stand at rank 3."),
         (("anna", "i4"), "shelve", "rank 3 (candidate 4), and the shelf has 2. Its score 7.0000 is 1.0000 less"),
         (("anna", "i4"), "shelve", "It lacks most in habit: +5.0000 here, +8.0000 there."),
         (("anna", "i6", "buy_again"), "shelve", "It lies too deep for its parts"),
@@ -154,7 +183,7 @@ def test_the_story_of_a_row(home: Path):
     assert "The user: viewed 1×, bought 2×, from 2026-02-01 to 2026-02-20, last bought on 2026-02-20." in lines
     assert lines[-5:-1] == [
         "candidate        rank 3 of 5 that the ranking kept",
-        "1 better could not be bought: Item 3 (i3)",
+        "1 better were dropped: Item 3 (i3), not_available",
         "ranked by        lambdarank",
         "made by          2026-03-01.nightly, which saw the days up to 2026-03-01",
     ]
@@ -182,6 +211,13 @@ def test_a_query_is_shown_as_it_was_typed(home: Path):
 def test_a_row_that_filled_the_shelf_says_so(home: Path):
     """It was no candidate."""
     assert "none: shop_popularity filled what" in told(why.why, home, "anna", "i4", "discover")
+
+
+def test_a_row_that_a_rule_put_there_names_the_rule(home: Path):
+    """With its owner and reason; it was no candidate, and nobody says that it was."""
+    lines = told(why.why, home, "anna", "i5", "discover")
+    assert "rule             spring (pin, bo: sale)" in lines
+    assert "candidate" not in lines
 
 
 def test_who_asks_why_of_what_does_not_stand_there_is_led_on(home: Path):
