@@ -77,6 +77,7 @@ def test_dags_are_found_by_name_without_import_errors(bag):
         "rollback_recommendations",
         "backfill_days",
         "forget_user",
+        "hotfix_exclude",
         "search_queries",
         "train_challenger",
     }
@@ -153,6 +154,8 @@ def test_publishing_is_announced_as_an_asset(nightly):
         ("nightly_recommendations", {"settings": {"als.factors": [32]}}),
         ("nightly_recommendations", {"settings": {"Not A Name": 1}}),
         ("nightly_recommendations", {"admit_anyway": ""}),
+        ("hotfix_exclude", {"item": "i1"}),
+        ("hotfix_exclude", {"item": "", "why": "recalled"}),
         ("search_queries", {}),
         ("search_queries", {"queries": []}),
         ("search_queries", {"queries": "red shoes"}),
