@@ -12,8 +12,9 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
 
 #### When a task fails
 
-- **open** — The day, the settings or the raw files are not what the night needs, or another run has this day. Nothing
-  was written. Correct what the message names (`nightshelf check` lists all of it), then trigger the day anew.
+- **open** — The day, the settings, the rules or the raw files are not what the night needs, or another run has this
+  day. Nothing was written. Correct what the message names (`nightshelf check` lists all of it), then trigger the day
+  anew.
 - **clean** — A raw file is cut off or off contract, too many rows were rejected, or Spark lacks Java or memory. Look at
   the reasons in the message; have the file delivered again or raise `clean.max_rejected_share`, then trigger anew.
 - **admit** — What arrived is not what used to arrive: too little, too much, columns or kinds of events that ceased. The

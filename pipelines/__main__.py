@@ -52,9 +52,11 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
 warehouser = typer.Typer(no_args_is_help=True, help="The database that readers read.")
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
+ruler = typer.Typer(no_args_is_help=True, help="What merchandisers ask of the lists: the files under `rules/`.")
 quarantiner = typer.Typer(no_args_is_help=True, help="Look at rejected rows, correct them, and let them in.")
 app.add_typer(importer, name="import", rich_help_panel="Input")
 app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
+app.add_typer(ruler, name="rules", rich_help_panel="Input")
 app.add_typer(warehouser, name="warehouse", rich_help_panel="The night")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
@@ -237,7 +239,7 @@ def import_icecat(
 def check(day: Day = None) -> None:
     """Say what is missing or wrong in the raw files, before anything is written."""
     from pipelines import check as checks
-    from pipelines import gaps, raw, settings
+    from pipelines import gaps, raw, rules, settings
     from pipelines.contracts import raw_tables
 
     root = home()
@@ -246,6 +248,7 @@ def check(day: Day = None) -> None:
         raise NightshelfError(f"No raw/events/dt=YYYY-MM-DD folders under {root}. `nightshelf generate` makes a shop.")
     told = settings.load(root)
     files = checks.inputs(root, told, last)
+    rules.read(root, told.shelves)
     if wrong := checks.unreadable(root, told, files):
         raise BadInput("\n".join(map(str, wrong)))
     counts = {name: sum(file.count_rows for file in files if file.table == name) for name in raw_tables()}
@@ -378,6 +381,18 @@ def rollback(
     _print(f"Readers see {warehouse.rollback(home(), to, why, getpass.getuser())} now.")
 
 
+@app.command("hotfix-exclude", rich_help_panel="The night")
+def hotfix_exclude(
+    item: ItemId,
+    why: Annotated[str, typer.Option(help="Reason, kept with the rule.")],
+) -> None:
+    """Take a recalled item out of every list that readers see, within minutes, and keep it out."""
+    from pipelines import hotfix
+
+    run = hotfix.exclude(home(), item, why, getpass.getuser(), _owner(), dt.datetime.now(dt.UTC))
+    _print(f"{item} is out of every list.", f"Run: {run.run_id}. The rule stays in {home() / 'rules' / hotfix.FILE}.")
+
+
 @app.command(rich_help_panel="The night")
 def forget(
     users: Annotated[list[str], typer.Argument(help="Users, as the tables have them.")],
@@ -427,6 +442,33 @@ def show_demo() -> None:
     from pipelines import show
 
     show.demo(CONSOLE, home())
+
+
+@ruler.command("check")
+def rules_check() -> None:
+    """Read all rules, say every mistake with its place, and warn of names that no item has."""
+    from pipelines.rules import telling
+
+    telling.check(CONSOLE, home(), dt.datetime.now(dt.UTC))
+
+
+@ruler.command("list")
+def rules_list() -> None:
+    """Every rule: whether it is in force today, and what it did in the current release."""
+    from pipelines.rules import telling
+
+    telling.list_(CONSOLE, home(), dt.datetime.now(dt.UTC))
+
+
+@ruler.command("preview")
+def rules_preview(
+    file: Annotated[Path, typer.Argument(help="A draft, in the form of the rule files.", exists=True, dir_okay=False)],
+    run_id: Annotated[str | None, typer.Option("--run", help="A run. Default: the newest with finished lists.")] = None,
+) -> None:
+    """Say what a draft would change, and what it would cost on held-out days; publishes nothing."""
+    from pipelines.rules import telling
+
+    telling.foretell(CONSOLE, Run.load(run_id) if run_id else Run.newest(home(), "shelve"), file)
 
 
 @quarantiner.command("list")

@@ -61,6 +61,11 @@ def _content(told: Run) -> dict[str, object]:
         "measures": MEASURES,
         "reasons": _reasons(told),
         "unmeasured": UNMEASURED,
+        "shelves": _shelves(figures, _json(told, "shelve", "metrics.json") or []),
+        "rules": _parquet(told, "shelve", "rules.parquet"),
+        "effects": [
+            one for one in _parquet(told, "shelve", "rule_effects.parquet") if one["count_rows"] or one["count_moved"]
+        ],
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),
         "gates": [c for c in checks if c["table_name"] == "night"],
@@ -92,6 +97,21 @@ def _losses(records: list[dict], placement: str) -> list[tuple[str, dict]]:
     head = f"{placement}/{LOSS}"
     told = [(r["metric"].removeprefix(head).split("/")[0], r) for r in records if r["metric"].startswith(head)]
     return sorted(told, key=lambda one: -one[1]["value"])
+
+
+def _shelves(figures: list[dict], built: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
+    """By placement and measure of built lists, the figure of each that has one: `fused`, `shelf`, `loss_by_shelf`."""
+    by_name = {record["metric"]: record["value"] for record in [*figures, *built]}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    compared = ("fused", "shelf", "loss_by_shelf")
+    for record in built:
+        placement, told_of, measure = record["metric"].split("/")
+        if told_of not in compared:
+            continue
+        names = {name: f"{placement}/{name}/{measure}" for name in compared}
+        told = {name: by_name[metric] for name, metric in names.items() if metric in by_name}
+        found.setdefault(placement, {})[measure] = told
+    return found
 
 
 def _reasons(told: Run) -> dict[str, dict[str, float]]:

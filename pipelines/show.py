@@ -53,7 +53,7 @@ FIGURES = """
                split_part(metric, '/', 3) as measure, round(value, 4) as value
         from metrics
         where kind = 'quality' and measure in ('recall_at_10', 'ndcg_at_10', 'coverage_at_10')
-              and split_part(metric, '/', 4) = '' and ranked_by not like 'loss_without_%'
+              and split_part(metric, '/', 4) = '' and ranked_by not like 'loss_%'
     ) on measure using first(value)
     order by placement, ndcg_at_10
 """

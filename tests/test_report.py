@@ -40,6 +40,14 @@ def test_the_largest_loss_comes_first():
     assert report._losses(FIGURES, "discover") == []
 
 
+def test_built_lists_stand_beside_the_ranking_alone():
+    """Measure by measure; the loss beside the figure that it is of."""
+    built = [figure("for_you/shelf/ndcg_at_10", 0.29), figure("for_you/loss_by_shelf/ndcg_at_10", 0.01)]
+    found = report._shelves(FIGURES, [*built, figure("for_you/fused/gini_at_10", 0.5)])
+    gained = {"fused": 0.3, "shelf": 0.29, "loss_by_shelf": 0.01}
+    assert found == {"for_you": {"ndcg_at_10": gained, "gini_at_10": {"fused": 0.5}}}
+
+
 def test_a_measure_of_the_input_is_one_line():
     """With both bounds, where it has both; it holds when every level does."""
     seen = {"check_name": "events/volume", "observed": "0.5"}

@@ -1,0 +1,110 @@
+"""The walk-through of docs/rules.md: a draft is previewed, obeyed, seen in the tables, and expires by itself."""
+
+import datetime as dt
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from pipelines import gates, rules, shelve, warehouse
+from pipelines.marts import Marts
+from pipelines.rules import obeyed
+from pipelines.rules.preview import preview
+from pipelines.rules.rule import ITEM_TABLES
+from pipelines.run import Run
+from tests.test_night import finish_as
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rules.md").read_text()
+DRAFT = re.sub(r"^ +", "", re.findall(r"```csv\n(.+?)```", PAGE, re.DOTALL)[0], flags=re.MULTILINE)
+STATEMENTS = [
+    one for block in re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL) for one in block.split(";") if one.strip()
+]
+SOURCES = ("user_recommendations", "user_history", "user_search_results", "rules", *ITEM_TABLES)
+
+
+@pytest.fixture(scope="module")
+def draft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("shop")
+    (home / "rules").mkdir()
+    (home / "rules" / "draft.csv").write_text(DRAFT)
+    return home / "rules" / "draft.csv"
+
+
+def test_the_rule_holds_from_friday_to_sunday(draft: Path):
+    """Thursday's night obeys it, Sunday's does not; Wednesday's did not know it yet."""
+    nights = [dt.date(2026, 3, day) for day in range(4, 9)]
+    held = [[r.rule_id for r in rules.in_force(draft.parents[1], night + dt.timedelta(days=1))] for night in nights]
+    assert held == [[], ["weekend"], ["weekend"], ["weekend"], []]
+
+
+@pytest.fixture(scope="module")
+def ruled(night: Run, draft: Path) -> Run:
+    """The night again, up to its lists, as if the draft were in force."""
+    run = replace(night, run_id=f"{night.day}.weekend", rules=tuple(rules.read(draft.parents[1])))
+    finish_as(night, run, ("clean", "build", "train_als", "train_neighbours", "train_profile", "fuse", "search"))
+    shelve.run(run)
+    return run
+
+
+@pytest.mark.slow
+def test_the_brand_leaves_the_shelves_of_the_country_and_no_others(night: Run, ruled: Run):
+    """Germans see none of it; Austrians still do, and every shelf of these placements is full."""
+    marts = Marts(ruled)
+    query = f"""
+        select country, count(*) filter (where brand = 'Beanworks') as count_rows
+        from {warehouse.relation(ruled, "user_recommendations")} join items using (item_id) join users using (user_id)
+        group by country
+    """
+    shown = marts.frame(query).set_index("country")["count_rows"]
+    assert (shown["Germany"], shown["Austria"] > 0) == (0, True)
+    full = marts.frame(
+        f"select placement, user_id, count(*) as n from {warehouse.relation(ruled, 'user_recommendations')}"
+        " where placement in ('for_you', 'discover') group by all"
+    )
+    assert (full["n"] == ruled.settings.shelve.length).all()
+    told = marts.frame(f"from {warehouse.relation(ruled, 'rules')}").iloc[0]
+    assert (told["rule_id"], bool(told["has_acted"]), told["count_items"] > 0) == ("weekend", True, True)
+
+
+@pytest.mark.slow
+def test_the_gate_holds_these_lists_and_not_those_without_the_rule(night: Run, ruled: Run):
+    """The same SQL finds the brand on the shelves of the night before it was denied."""
+    marts = Marts(ruled)
+    assert all(check["is_ok"] for check in gates._obeyed(ruled, marts))
+    before = {name: warehouse.relation(night, name) for name in SOURCES} | {"users": "users", "catalogue": "catalogue"}
+    found = obeyed.broken(
+        marts.connection,
+        before | {"rules": warehouse.relation(ruled, "rules")},
+        night.settings.shelves,
+        night.day.isoformat(),
+    )
+    assert found["denied_items"] > 0
+    assert sum(found.values()) == found["denied_items"]
+
+
+@pytest.mark.slow
+def test_the_preview_foretells_what_the_night_does(night: Run, ruled: Run, draft: Path):
+    """Users and rows that it touches are those whose shelves differ, and nothing of the run changes."""
+    before = {path: path.stat().st_mtime_ns for path in night.folder.rglob("*")}
+    told = preview(night, draft)
+    assert {path: path.stat().st_mtime_ns for path in night.folder.rglob("*")} == before
+    key = ["placement", "user_id", "item_id", "rank"]
+    then, now = (pd.read_parquet(run.of("shelve", "user_recommendations.parquet"))[key] for run in (night, ruled))
+    changed = pd.concat([then, now]).drop_duplicates(key, keep=False).drop_duplicates(["placement", "user_id"])
+    touched = told.touched["count_users"]
+    assert touched[touched > 0].to_dict() == changed.groupby("placement").size().to_dict()
+    assert set(told.leaving["item_id"]) & set(
+        Marts(night).frame("select item_id from catalogue where brand = 'Beanworks'")["item_id"]
+    )
+    assert [one["metric"] for one in told.losses] == ["for_you", "discover"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_every_statement_of_the_page_runs(night: Run, statement: str):
+    """On the release, as it is written there."""
+    with duckdb.connect(str(night.home / "warehouse" / "current.duckdb"), read_only=True) as release:
+        release.execute(statement).fetchall()
