@@ -214,7 +214,7 @@ def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
 
 
 def test_a_declared_shelf_keeps_the_promise_that_it_shares():
-    """Like discover: nothing bought, under its own name, with parts for all rows among which the list builder chooses."""
+    """Like discover: nothing bought, under its own name, with parts for all among which the list builder chooses."""
     told = lesson(2).slate
     is_bought = told.found.items == 0
     own = settings.parse({"placements": {"own": {"ranking": "discover", "length": 20}}, "shelve": {"length": 1}})

@@ -24,6 +24,7 @@ RUN = {
     "label": "nightly",
     "opened_at": "2026-03-02",
     "code_version": "test",
+    "models_of": "2026-03-01.nightly",
     "settings": json.dumps(
         {"fuse": {"depth": 5, "query_days": 30}, "placements": {"fresh": {"ranking": "discover", "new_days": 14}}}
     ),
