@@ -248,7 +248,7 @@ class Shelve(Section):
         description="Candidates per place of a shelf among which rules, variants and diversity choose.",
     )
     diversity: float = Field(
-        0.1, ge=0, le=1, description="Weight of being unlike the rows above; 0: the ranking alone puts in order."
+        0.2, ge=0, le=1, description="Weight of being unlike the rows above; 0: the ranking alone puts in order."
     )
 
     pair_days: int = Field(180, ge=1, description="Days of visits and baskets that tell which items belong together.")

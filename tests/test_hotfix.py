@@ -56,7 +56,7 @@ def test_a_recalled_item_is_out_of_every_list_and_stays_out(night: Run, home: Pa
 @pytest.mark.slow
 def test_an_item_that_nobody_has_is_refused_with_the_nearest(night: Run):
     """Before anything is written."""
-    with pytest.raises(BadSetting, match=r"has no item 'i00001'. The nearest: i000001"):
+    with pytest.raises(BadSetting, match=r"has no item 'i00001'. The nearest: i0001"):
         hotfix.rule_of(night, "i00001", "why", "ann")
     with pytest.raises(BadSetting, match="wants a reason"):
         hotfix.rule_of(night, "i000001", " ", "ann")

@@ -74,7 +74,7 @@ def _adopted(run: Run, folder: Path) -> dict[str, Ranking]:
 def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], folder: Path) -> None:
     fields = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
     schema = pa.schema(fields + [(f"{part}_score", pa.float64()) for part in PARTS])
-    moment, may_stand = Moment(run, marts, "final"), _standing(run, marts)
+    moment, may_stand = Moment(run, marts, "final"), standing(run, marts)
     users, depth, declared = moment.known_users, run.settings.fuse.depth, items_of(run, marts)
 
     def shown(whole: Slate, learned: str) -> list[np.ndarray]:
@@ -133,7 +133,7 @@ def ranked(
     return [names, found.row_owners[rows].astype(np.int32), found.items[rows].astype(np.int32), score[rows], *parts.T]
 
 
-def _standing(run: Run, marts: Marts) -> dict[str, np.ndarray]:
+def standing(run: Run, marts: Marts) -> dict[str, np.ndarray]:
     """By placement, (I,) bool: what can be bought and no rule takes away from everybody."""
     is_available, goods = marts.catalogue["is_available"].to_numpy(dtype=bool), Goods.of(marts)
     return {name: is_available & allowed(run.rules, goods, name) for name in run.settings.shelves}

@@ -1,13 +1,14 @@
 """Preview: what a draft of rules would change in the lists of a finished run, whatever its days; publishes nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from models import metrics
+from pipelines.fuse import standing
 from pipelines.marts import Marts
 from pipelines.rules import Rule, conflicts, files
 from pipelines.rules.scope import Goods, unknown
@@ -47,8 +48,11 @@ def preview(run: Run, draft: Path) -> Preview:
     names = {rule.rule_id for rule in drafted}
     wanted = sorted([*drafted, *(r for r in run.rules if r.rule_id not in names)], key=lambda rule: rule.precedence)
     marts = Marts(run)
-    candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"), columns=COLUMNS).assign(is_told=True)
-    before, after = (list(built(run, marts, candidates, rules)) for rules in (run.rules, wanted))
+    candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"), columns=COLUMNS)
+    before, after = (
+        list(built(run, marts, _told(replace(run, rules=tuple(rules)), marts, candidates), rules))
+        for rules in (run.rules, wanted)
+    )
     changed = _shown(before).merge(_shown(after), on=KEY, how="outer", suffixes=("_before", "_after"))
     goods = Goods.of(marts)
     at_odds = conflicts.found(wanted, goods, list(shelves))
@@ -61,6 +65,17 @@ def preview(run: Run, draft: Path) -> Preview:
         list(_losses(run, marts, wanted)),
         [*unknown(drafted, goods.catalogue), *(f"{name}: {line}" for name in names for line in at_odds.get(name, ()))],
     )
+
+
+def _told(run: Run, marts: Marts, candidates: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with whether the list builder would look at them, had the night had the rules of `run`."""
+    stands = np.zeros(len(candidates), dtype=bool)
+    for placement, may in standing(run, marts).items():
+        own = (candidates["placement"] == placement).to_numpy()
+        stands[own] = may[candidates["item"].to_numpy()[own]]
+    place = pd.Series(stands, candidates.index).groupby([candidates["placement"], candidates["user"]]).cumsum()
+    considered = candidates["placement"].map({name: run.settings.considered(name) for name in run.settings.shelves})
+    return candidates.assign(is_told=stands & (place <= considered))
 
 
 def _shown(placed: Sequence[Placed]) -> pd.DataFrame:

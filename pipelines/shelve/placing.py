@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from pipelines.beside.pairs import centred
 from pipelines.fuse.rankings import LEARNED
 from pipelines.marts import Marts, values_at
 from pipelines.placements import items as items_of
@@ -273,7 +274,7 @@ class Placed:
 def placings(run: Run, marts: Marts, names: Sequence[str], rules: Sequence[Rule]) -> Iterator[Placing]:
     """Each placement of the run under some rules."""
     settings, goods, declared = run.settings, Goods.of(marts), items_of(run, marts)
-    vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))
+    vectors = centred(np.load(run.of("train_profile", "final", "item_vectors.npy")))
     audience, popular = Audience.of(run, marts), Popular.of(run, marts)
     is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
     for name in names:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from models import metrics
 from pipelines import adopt
+from pipelines.beside.pairs import centred
 from pipelines.fuse.rankings import LEARNED
 from pipelines.marts import Marts
 from pipelines.rules import Rule
@@ -32,7 +33,7 @@ class HeldOut(NamedTuple):
 def lists(run: Run, marts: Marts, rules: Sequence[Rule] = ()) -> Iterator[HeldOut]:
     """What people would have been shown at the cut under some rules. What can be bought now says nothing of then."""
     candidates = pd.read_parquet(run.of("fuse", "held_out_candidates.parquet"))
-    vectors = np.load(run.of("train_profile", "holdout", "item_vectors.npy"))
+    vectors = centred(np.load(run.of("train_profile", "holdout", "item_vectors.npy")))
     for now in placings(run, marts, LEARNED, rules):
         audience = replace(now.audience, bought=marts.bought(run.holdout_cut))
         everything = np.ones(len(vectors), dtype=bool)
@@ -53,7 +54,7 @@ def figures(run: Run, marts: Marts) -> list[dict]:
     if run.models_of:
         told = json.loads((adopt.stage(run, "shelve") / "metrics.json").read_text())
         return [record for record in told if record["metric"].split("/")[0] in LEARNED]
-    vectors = np.load(run.of("train_profile", "holdout", "item_vectors.npy"))
+    vectors = centred(np.load(run.of("train_profile", "holdout", "item_vectors.npy")))
     records = []
     for placement, users, fused, shelf in lists(run, marts):
         wanted, seed = marts.held_out(placement)[users], run.settings.seed
