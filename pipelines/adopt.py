@@ -13,15 +13,9 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 
 
-def stage(run: Run, name: str) -> Path:
-    """A stage of the run whose models serve; raises StageNotReady when it is gone."""
-    assert run.models_of is not None
-    return Run.load(run.models_of, run.home).of(name)
-
-
 def als(run: Run, marts: Marts, folder: Path) -> None:
     """Item factors as they are, users folded in."""
-    before, known = stage(run, "train_als"), _items(run)
+    before, known = run.adopted("train_als"), _items(run)
     for part, until in marts.cuts.items():
         model = ALSModel.load(before / part, items=known).carried(known, marts.items, marts.interactions(until))
         model.save(folder / part, users=marts.users, items=marts.items)
@@ -30,14 +24,14 @@ def als(run: Run, marts: Marts, folder: Path) -> None:
 
 
 def neighbours(run: Run, marts: Marts, folder: Path) -> None:
-    before, known = stage(run, "train_neighbours"), _items(run)
+    before, known = run.adopted("train_neighbours"), _items(run)
     for part in marts.cuts:
         Neighbours.load(before / part).carried(known, marts.items).save(folder / part)
 
 
 def readers(run: Run, marts: Marts, part: str, folder: Path) -> None:
     """The networks that read histories, and which of them foretold better."""
-    before = stage(run, "train_profile") / part
+    before = run.adopted("train_profile") / part
     HistoryAttention.load(before).save(folder)
     if (before / "sequence.json").exists():  # nothing to learn for it, else
         SequenceModel.load(before).carried(_items(run), marts.items).save(folder)
@@ -46,4 +40,4 @@ def readers(run: Run, marts: Marts, part: str, folder: Path) -> None:
 
 def _items(run: Run) -> Vocabulary:
     """The items at whose positions the models know them."""
-    return Vocabulary.load(stage(run, "train_als") / "items.json")
+    return Vocabulary.load(run.adopted("train_als") / "items.json")

@@ -137,6 +137,11 @@ class Run:
             )
         return self.folder.joinpath(stage, *path)
 
+    def adopted(self, stage: str) -> Path:
+        """That stage of the run whose models serve here; raises StageNotReady when it is gone."""
+        assert self.models_of is not None
+        return Run.load(self.models_of, self.home).of(stage)
+
     def save(self) -> None:
         record = {
             "run_id": self.run_id,

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.candidates import Candidates
-from pipelines import adopt
 from pipelines.fuse import proof
 from pipelines.fuse.features import Moment
 from pipelines.fuse.rankings import LEARNED, PARTS, Ranking, learn, load, side_by_side
@@ -58,7 +57,7 @@ def _taught(run: Run, told: Sequence[Lesson], chosen: Mapping[str, str]) -> dict
 
 def _adopted(run: Run, folder: Path) -> dict[str, Ranking]:
     """The rankings of another run; with the figures and the held-out lists that were made when they were learnt."""
-    before = adopt.stage(run, "fuse")
+    before = run.adopted("fuse")
     for name in ("fusion.json", "metrics.json"):
         shutil.copy(before / name, folder)
     held_out = pd.read_parquet(before / "held_out_lists.parquet")

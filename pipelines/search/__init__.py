@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from models.vocabulary import Vocabulary
-from pipelines import adopt
 from pipelines.marts import Marts
 from pipelines.rules.scope import Goods, allowed
 from pipelines.run import Run, stage, write_json
@@ -56,7 +55,7 @@ def _learnt(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> tu
 
 def _adopted(run: Run) -> tuple[Ranking, np.ndarray, list[dict]]:
     """Those of another run, with the figures that were made when they were learnt."""
-    before = adopt.stage(run, "search")
+    before = run.adopted("search")
     return Ranking.load(before), Personal.load(before).weights, json.loads((before / "metrics.json").read_text())
 
 

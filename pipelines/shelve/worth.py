@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from models import metrics
-from pipelines import adopt
 from pipelines.beside.pairs import centred
 from pipelines.fuse.rankings import LEARNED
 from pipelines.marts import Marts
@@ -52,7 +51,7 @@ def figures(run: Run, marts: Marts) -> list[dict]:
     where no stage before told it, and `<placement>/loss_by_shelf/ndcg_at_10`; where another run's models serve, its
     figures."""
     if run.models_of:
-        told = json.loads((adopt.stage(run, "shelve") / "metrics.json").read_text())
+        told = json.loads((run.adopted("shelve") / "metrics.json").read_text())
         return [record for record in told if record["metric"].split("/")[0] in LEARNED]
     vectors = centred(np.load(run.of("train_profile", "holdout", "item_vectors.npy")))
     records = []
