@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,9 +68,14 @@ def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
         "DO_NOT_TRACK": "1",
     }
     command += ["--vars", json.dumps(_variables(run))]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    told = subprocess.run([*_with_us(), *command], env=environment, capture_output=True, text=True)
     if told.returncode:
         raise BuildFailed(_failures(folder, told.stdout + told.stderr))
+
+
+def _with_us() -> list[str]:
+    """What a command is started with so that it ends when we are killed, and writes nothing more where we wrote."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # of util-linux: on every Linux
 
 
 def _variables(run: Run) -> dict[str, object]:

@@ -53,7 +53,7 @@ def is_killed(night: subprocess.Popen, moment: Callable[[], bool], later: float 
     time.sleep(later)
     if night.poll() is not None:
         return False
-    night.kill()  # the process alone: Java and dbt may live on for a while and write where they wrote
+    night.kill()  # the process alone: Java may live on for a while
     night.wait()
     return True
 
