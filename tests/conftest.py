@@ -62,6 +62,8 @@ def linked(home: Path, target: Path) -> Path:
     return Path(shutil.copytree(home, target, symlinks=True, copy_function=os.link))
 
 
+for size in ("COLUMNS", "LINES"):  # of pytest-xdist's processes: a terminal is as wide as each test says
+    os.environ.pop(size, None)
 if not hasattr(sys.modules["__main__"], "__file__"):  # in a process of pytest-xdist, which PySpark takes for a doctest
     sys.modules["__main__"].__file__ = __file__
 
