@@ -1,9 +1,9 @@
-"""Answering many distinct queries: all parts of search, beside bm25s alone and the matrix product that meaning needs.
+"""Answering many distinct queries: all parts of search, beside words alone, meaning alone, and the bare matrix product.
 
-`python benchmarks/search.py --items 20000 --queries 1000 2000 4000`. A generated catalogue; each query is two or three
-words of a title and a number. The encoder is as it is before it learns, clicks are at random, and the sum ranks, which
-cost what learnt ones cost, but for the trees. Times are seconds of one processor, so that others on the machine do not
-count.
+`python benchmarks/search.py --items 20000 --queries 1000 2000 4000`, after
+`.venv/bin/pip install -r benchmarks/requirements.txt`. A generated catalogue; each query is two or three words of a
+title and a number. The encoder is as it is before it learns, clicks are at random, and the sum ranks, which cost what
+learnt ones cost, but for the trees. Times are seconds of one processor, so that others on the machine do not count.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import bm25s
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse
+from search_rivals import RIVALS, TEXTS
 
 from models.encoder import encode
 from models.item_text import TextTokenizer
@@ -34,7 +34,6 @@ from pipelines.search.lexical import Lexical
 from pipelines.search.rankings import Ranking
 from pipelines.search.reader import Reader
 
-TEXTS = ("title", "description", "category", "brand")
 COUNT = 100  # results per query
 CLICKS = 5  # per query whose clicks are known, of every second query
 
@@ -47,22 +46,20 @@ def main() -> None:
     dice = np.random.default_rng(17)
     goods = a_catalogue(told.items)
     asked = some_queries(dice, goods["title"], max(told.queries))
-    engine, index = an_engine(dice, goods, asked), bm25s_index(goods)
+    engine = an_engine(dice, goods, asked)
+    contenders = {
+        "Nightshelf, all parts": partial(by_nightshelf, engine),
+        **{name: partial(rival(goods).answer, count=COUNT) for name, rival in RIVALS.items()},
+    }
     table = Table(
         "queries", "", "CPU s", "queries/s", "matrix product = 1", title=f"{told.items:,} items, first {COUNT}"
     )
     for count in told.queries:
         queries = asked[:count]
         bound = cpu_seconds(partial(product, engine, queries))
-        whole = cpu_seconds(partial(by_nightshelf, engine, queries))
-        alone = cpu_seconds(partial(by_bm25s, index, queries))
-        for name, seconds in (
-            ("Nightshelf, all parts", whole),
-            ("bm25s, words alone", alone),
-            ("matrix product", bound),
-        ):
-            told_ = (f"{count:,}", name, f"{seconds:.2f}", f"{count / seconds:,.0f}", f"{seconds / bound:.1f}")
-            table.add_row(*told_)
+        seconds = {name: cpu_seconds(partial(answer, queries)) for name, answer in contenders.items()}
+        for name, spent in (seconds | {"matrix product": bound}).items():
+            table.add_row(f"{count:,}", name, f"{spent:.2f}", f"{count / spent:,.0f}", f"{spent / bound:.1f}")
     Console().print(table)
 
 
@@ -103,21 +100,9 @@ def an_engine(dice: np.random.Generator, goods: pd.DataFrame, queries: Sequence[
     return Engine(items, lexicon, lexical, Reader(tokenizer, reader), vectors, known, clicks, shop, COUNT, 512 << 20)
 
 
-def bm25s_index(goods: pd.DataFrame) -> bm25s.BM25:
-    index = bm25s.BM25()
-    texts = goods[list(TEXTS)].agg(" ".join, axis=1).tolist()
-    index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
-    return index
-
-
 def by_nightshelf(engine: Engine, queries: Sequence[str]) -> None:
     for block in blocks(queries):
         results(engine, Ranking(), block, "run")
-
-
-def by_bm25s(index: bm25s.BM25, queries: Sequence[str]) -> None:
-    tokens = bm25s.tokenize(list(queries), show_progress=False)
-    index.retrieve(tokens, k=COUNT, show_progress=False, n_threads=1)
 
 
 def product(engine: Engine, queries: Sequence[str]) -> None:
