@@ -24,13 +24,13 @@ from pipelines.run import Override, Run, costs
 QUALITY = """
     select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
     from metrics
-    where metric like '%/ndcg_at_10' and metric not like '%/loss_without_%'
+    where metric like '%/ndcg_at_10' and metric not like '%/loss_%'
     order by placement, value
 """
 LOSSES = """
     select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
     from metrics
-    where metric like '%/loss_without_%'
+    where metric like '%/loss_%'
     order by placement, value desc
 """
 
@@ -122,8 +122,9 @@ def print_difference(run: Run, beset: Run) -> None:
 
 def print_costs(run: Run, wall_seconds: float) -> None:
     table = Table("stage", "wall s", "CPU s", title=f"{run.run_id}: {wall_seconds:.0f} s")
-    for name, cost in costs(run).items():
-        table.add_row(name, f"{cost['wall_seconds']:.1f}", f"{cost['cpu_seconds']:.1f}")
+    spent = costs(run)
+    for stage in night.STAGES:
+        table.add_row(stage, f"{spent[stage]['wall_seconds']:.1f}", f"{spent[stage]['cpu_seconds']:.1f}")
     Console().print(table)
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(
@@ -134,7 +135,7 @@ def print_costs(run: Run, wall_seconds: float) -> None:
 def print_quality(home: Path) -> None:
     with warehouse.connect(home) as release:
         print("for_you is ranked by", release.execute("select fusion from runs").fetchall()[0][0])
-        for title, query in (("Held-out days; fused is published", QUALITY), ("Each part taken out", LOSSES)):
+        for title, query in (("Held-out days; fused is published", QUALITY), ("What is lost without each part of the score, and by the list builder", LOSSES)):
             table = Table("placement", "ranked by", "NDCG@10", "95 % interval", title=title)
             for placement, ranked_by, value, low, high in release.execute(query).fetchall():
                 table.add_row(placement, ranked_by, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
