@@ -135,7 +135,10 @@ def print_costs(run: Run, wall_seconds: float) -> None:
 def print_quality(home: Path) -> None:
     with warehouse.connect(home) as release:
         print("for_you is ranked by", release.execute("select fusion from runs").fetchall()[0][0])
-        for title, query in (("Held-out days; fused is published", QUALITY), ("What is lost without each part of the score, and by the list builder", LOSSES)):
+        for title, query in (
+            ("Held-out days; fused is published", QUALITY),
+            ("Lost without each part, and by the list builder", LOSSES),
+        ):
             table = Table("placement", "ranked by", "NDCG@10", "95 % interval", title=title)
             for placement, ranked_by, value, low, high in release.execute(query).fetchall():
                 table.add_row(placement, ranked_by, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
