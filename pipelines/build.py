@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines import contracts, placements
+from pipelines import contracts, placements, shortages
 from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
 from pipelines.settings import Section
@@ -57,7 +57,10 @@ def _accepted(partition: Path) -> list[Path]:
 
 
 def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
-    """Have dbt do something with the run's marts, and leave its records in `folder`; raises BuildFailed."""
+    """Have dbt do something with the run's marts, and leave its records in `folder`.
+
+    Raises BuildFailed; for want of room or memory the system's own error.
+    """
     places = {"project-dir": contracts.DBT, "profiles-dir": contracts.DBT, "target-path": folder, "log-path": folder}
     command = [sys.executable, "-m", "dbt.cli.main", "--quiet", *asked]
     command += [part for name, place in places.items() for part in (f"--{name}", str(place))]
@@ -69,8 +72,11 @@ def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
     }
     command += ["--vars", json.dumps(_variables(run))]
     told = subprocess.run([*_with_us(), *command], env=environment, capture_output=True, text=True)
+    if told.returncode < 0:
+        raise MemoryError(f"dbt was ended by signal {-told.returncode}, which a system without memory sends")
     if told.returncode:
-        raise BuildFailed(_failures(folder, told.stdout + told.stderr))
+        failures = _failures(folder, told.stdout + told.stderr)
+        raise shortages.spoken_of(failures) or BuildFailed(failures)
 
 
 def _with_us() -> list[str]:

@@ -67,3 +67,11 @@ class NoJava(NightshelfError):
 
 class NotTrained(NightshelfError):
     """A model found nothing to learn from, or diverged."""
+
+
+class NoRoom(NightshelfError):
+    """The disk, a quota, or the largest size that a file may have is reached."""
+
+
+class NoMemory(NightshelfError):
+    """The machine has less memory than something wants, or has ended a process for it."""

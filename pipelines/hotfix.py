@@ -43,11 +43,9 @@ def exclude(home: Path, item_id: str, why: str, who: str, owner: str, now: dt.da
         run.save()
         for stage in TAKEN_OVER:
             take_over(base, run, stage)
-        try:
+        with night.reported(run.run_id, home):
             for stage in DONE_AGAIN:
                 night.perform(stage, run.run_id, home)
-        finally:
-            night.perform("report", run.run_id, home)
     finally:
         runs.release_lease(home, run.run_id, owner)
     return run

@@ -4,7 +4,8 @@ import datetime as dt
 import importlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ def perform(stage: str, run_id: str, home: Path | None = None) -> None:
         raise NightshelfError(f"No stage {stage!r}. The night has: {', '.join(STAGES)}.")
     LOG.info("%s %s …", run_id, stage)
     importlib.import_module(f"pipelines.{stage}").run(Run.load(run_id, home))
+
+
+@contextmanager
+def reported(run_id: str, home: Path) -> Iterator[None]:
+    """Write the report at the end, whatever happens; what fails before it is raised, though the report fail too."""
+    try:
+        yield
+    except BaseException:
+        try:
+            perform("report", run_id, home)
+        except NightshelfError as error:
+            LOG.error("%s", error)
+        raise
+    perform("report", run_id, home)
 
 
 def run(
@@ -52,12 +67,10 @@ def run(
         models_of=models_of,
     )
     try:
-        try:
+        with reported(opened.run_id, opened.home):
             for stage in STAGES[:-1]:
                 if publish or stage != "publish":
                     perform(stage, opened.run_id, opened.home)
-        finally:
-            perform("report", opened.run_id, opened.home)
     finally:
         release_lease(opened.home, opened.run_id, owner)
     return opened

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, retention, rules, run, settings, warehouse
+from pipelines import check, retention, rules, run, settings, shortages, warehouse
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
 
@@ -28,22 +28,26 @@ def open_run(
     `admit_anyway` lets this run alone go on past a stop of the input gate. With `models_of`, a run, nothing is trained,
     and the catalogue is the one that has arrived by `fired_at`.
 
-    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse or RunBusy, and then leaves no trace.
+    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, RunBusy or NoRoom, and then leaves no trace.
     """
     root = home or run.home()
     resolved = settings.load(root, overrides)
     day = day or day_before(fired_at, resolved.shop.timezone)
     now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
     stock_until = _local_day(fired_at or now, resolved.shop.timezone) if models_of else None
-    opened = replace(
-        described(root, resolved, day, label, now, stock_until), admit_anyway=admit_anyway, models_of=models_of
-    )
-    warehouse.of(root, resolved).ready()
-    if run.is_worked_on(root, run.FORGETTING, now):
-        raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
-    run.take_lease(root, opened.run_id, owner, now)
-    retention.clear_runs(root, resolved, now)
-    return _write(opened)
+    with shortages.named(root, f"{day}.{label}", "open"):
+        found = described(root, resolved, day, label, now, stock_until)
+        opened = replace(found, admit_anyway=admit_anyway, models_of=models_of)
+        warehouse.of(root, resolved).ready()
+        if run.is_worked_on(root, run.FORGETTING, now):
+            raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
+        run.take_lease(root, opened.run_id, owner, now)
+        try:
+            retention.clear_runs(root, resolved, now)
+            return _write(opened)
+        except BaseException:
+            run.release_lease(root, opened.run_id, owner)
+            raise
 
 
 def described(

@@ -31,7 +31,8 @@ def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
     gone = [name for name in dead if name not in keep]
     for name in gone:
         _remove(dead[name])
-        (home / "runs" / f"{name}.lease").unlink(missing_ok=True)
+        for lease in (home / "runs").glob(f"{name}.lease*"):  # and what was killed while it claimed one
+            lease.unlink()
     _clear_scratch(home, now)
     return gone
 

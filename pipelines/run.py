@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Diverged, NothingToLearn
-from pipelines import settings
+from pipelines import settings, shortages
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
 from pipelines.rules.rule import Rule
 
@@ -201,8 +201,8 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
 
     The folder is filled as `<stage>.<attempt>.partial` and renamed when the function returns, so that a folder that
     exists is whole. A stage that finished under the same fingerprint is not done again; when the function raises,
-    nothing stays. An attempt takes away the folders of those before it: one that was thought dead and comes back ends
-    with RunBusy instead of its work.
+    nothing stays; for want of room or memory, NoRoom or NoMemory is raised. An attempt takes away the folders of those
+    before it: one that was thought dead and comes back ends with RunBusy instead of its work.
     """
     name = function.__module__.rpartition(".")[2]
 
@@ -215,26 +215,34 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         for earlier in run.folder.glob(f"{name}.*partial"):
             shutil.rmtree(earlier, ignore_errors=True)
         partial = done.with_name(f"{name}.{secrets.token_hex(4)}.partial")
-        partial.mkdir(parents=True)
-        keep_lease(run)
-        started, cpu = time.monotonic(), _cpu_seconds()
         try:
-            function(run, partial)
+            with shortages.named(run.home, run.run_id, name):
+                seconds = _attempt(function, run, partial)
         except (Diverged, NothingToLearn) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise NotTrained(f"{run.run_id} {name}: {error}") from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        keep_attempt(run, partial)
-        seconds = time.monotonic() - started
-        cost = {"wall_seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_memory_mb": _peak_memory_mb()}
-        write_json(partial / "stage.json", {"stage": name, "fingerprint": run.fingerprint, **cost})
         shutil.rmtree(done, ignore_errors=True)
         os.replace(partial, done)
         LOG.info("%s %s: done in %.1f s", run.run_id, name, seconds)
 
     return run
+
+
+def _attempt(function: Callable[[Run, Path], None], run: Run, partial: Path) -> float:
+    """Have the folder of one attempt filled, with what that took; returns the seconds."""
+    partial.mkdir(parents=True)
+    keep_lease(run)
+    started, cpu = time.monotonic(), _cpu_seconds()
+    function(run, partial)
+    keep_attempt(run, partial)
+    seconds = time.monotonic() - started
+    cost = {"wall_seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_memory_mb": _peak_memory_mb()}
+    stage = partial.name.partition(".")[0]
+    write_json(partial / "stage.json", {"stage": stage, "fingerprint": run.fingerprint, **cost})
+    return seconds
 
 
 def keep_attempt(run: Run, attempt: Path) -> None:
@@ -260,19 +268,23 @@ def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
     """
     path = _lease(root, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
+    claim = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    record = {"owner": owner, "since": now.isoformat()}
     try:
-        with path.open("x") as file:
-            json.dump({"owner": owner, "since": now.isoformat()}, file)
+        write_json(claim, record)
+        os.link(claim, path)  # whole, and only where there is none
         return
     except FileExistsError:
         holder = json.loads(path.read_text() or "{}").get("owner", "unknown")
+    finally:
+        claim.unlink(missing_ok=True)
     if holder != owner and is_worked_on(root, run_id, now):
         silent_minutes = (now.timestamp() - path.stat().st_mtime) / 60
         raise RunBusy(
             f"{run_id} is being worked on by {holder} (last sign of life {silent_minutes:.0f} minutes ago). Wait "
             f"for it, or open a run with another --label. If it is surely dead, delete {path}."
         )
-    path.write_text(json.dumps({"owner": owner, "since": now.isoformat()}))
+    write_json(path, record)
 
 
 def is_worked_on(root: Path, run_id: str, now: dt.datetime) -> bool:
@@ -332,8 +344,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _lease(root: Path, run_id: str) -> Path:

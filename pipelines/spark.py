@@ -1,13 +1,16 @@
 """A Spark session on this machine: its Java, its memory, and nothing written outside the home."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from pipelines import java
@@ -23,11 +26,19 @@ LOGGING = Path(__file__).with_name("log4j2.properties")
 JAVA = "-XX:-DontCompileHugeMethods -XX:+UseParallelGC"
 SHORT_ROWS = 2_000_000  # of fewer rows the job is over before Java's second, slower compiler has paid for itself
 ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+SECONDS_TO_END = 2  # between the last word of a Java process that was killed and its end
+
+
+class SparkFailed(Exception):
+    """What Spark said; its own exceptions have no text any more once its Java process has ended."""
 
 
 @contextmanager
 def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
-    """A local session in UTC for a job on so many rows; stopped, with its Java process, at the end."""
+    """A local session in UTC for a job on so many rows; stopped, with its Java process, at the end.
+
+    Raises SparkFailed, and MemoryError when the Java process is ended by something else.
+    """
     options = f"{JAVA} {ONE_COMPILER}" if count_rows < SHORT_ROWS else JAVA
     scratch = run.home / "spark" / run.run_id
     scratch.mkdir(parents=True, exist_ok=True)
@@ -55,6 +66,8 @@ def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
     )
     try:
         yield spark
+    except (PySparkException, Py4JError, ConnectionError) as error:
+        raise _told(error).with_traceback(error.__traceback__) from None
     finally:
         _stop(spark)
 
@@ -81,12 +94,32 @@ def each(spark: SparkSession, function: Callable[[T], R], values: Iterable[T]) -
     return results
 
 
+def _told(error: Exception) -> Exception:
+    """The error in words that outlive the session."""
+    assert SparkContext._gateway is not None
+    try:
+        code = SparkContext._gateway.proc.wait(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        return SparkFailed(str(error))
+    return MemoryError(f"Spark's Java process ended amid its work, with exit code {code}")
+
+
 def _stop(spark: SparkSession) -> None:
     """Stop the session and the Java process behind it, which a stopped session alone leaves to the end of Python."""
     gateway = SparkContext._gateway
-    spark.stop()
+    if gateway is not None and gateway.proc.poll() is not None:
+        _forget(spark)
+    else:
+        spark.stop()
     if gateway is not None:
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(timeout=30)
         SparkContext._gateway = SparkContext._jvm = None
+
+
+def _forget(spark: SparkSession) -> None:
+    """What `stop` does, without asking a Java process that has ended."""
+    spark.sparkContext._jsc = None
+    spark.sparkContext.stop()
+    SparkSession._instantiatedSession = SparkSession._activeSession = None

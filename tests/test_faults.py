@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -98,28 +99,35 @@ def publishing(rows: int, wait: Callable[[], object]) -> Callable[[Run], None]:
     return publish
 
 
-class Failing:
-    """The module `os`, which ends the process at the n-th call of one of its functions."""
+def find_no_room() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def __init__(self, calls: int) -> None:
-        self.left = calls
+
+ENDS: dict[str, Callable[[], object]] = {"killed": lambda: os._exit(9), "no room": find_no_room}
+
+
+class Failing:
+    """The module `os`, which fails at the n-th call of one of its functions, and from then on."""
+
+    def __init__(self, calls: int, fail: Callable[[], object]) -> None:
+        self.left, self.fail = calls, fail
 
     def __getattr__(self, name: str) -> object:
         found = getattr(os, name)
 
         def call(*arguments: object, **named: object) -> object:
             if not self.left:
-                os._exit(9)
+                self.fail()
             self.left -= 1
             return found(*arguments, **named)
 
         return call if callable(found) else found
 
 
-def dies(calls: int, act: Callable[[], object]) -> bool:
+def dies(calls: int, end: str, act: Callable[[], object]) -> bool:
     """Whether `act` ended at its n-th file operation, in a process of its own."""
     if not (child := os.fork()):
-        files.os = Failing(calls)
+        files.os = Failing(calls, ENDS[end])
         with contextlib.suppress(BaseException):
             act()
             os._exit(0)
@@ -135,9 +143,11 @@ def two_tables(home: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", ["publish", "rollback"])
-def test_files_that_die_at_any_operation_leave_one_whole_release(tmp_path: Path, way: str):
-    """At each of them readers see the release before or the new one; done again, the move is whole, nothing is left."""
+def test_files_that_fail_at_any_operation_leave_one_whole_release(tmp_path: Path, way: str, end: str):
+    """Killed or without room, at each of them readers see the release before or the new one; done again, the move is
+    whole, and nothing is left."""
     laid = tmp_path / "laid"
     first = put(run_of(laid), "2026-03-01", 1)
     before, after = first, "2026-03-02.nightly.00000002"
@@ -151,7 +161,7 @@ def test_files_that_die_at_any_operation_leave_one_whole_release(tmp_path: Path,
         act = partial(put, run_of(home), "2026-03-02", 2)
         if way == "rollback":
             act = partial(warehouse.rollback, home, after, "bad prices", "anna")
-        died = dies(calls, act)
+        died = dies(calls, end, act)
         assert warehouse.current(home) in ((before, after) if died else (after,))
         assert count(home) == int(warehouse.current(home)[-1])
         act()
@@ -162,7 +172,7 @@ def test_files_that_die_at_any_operation_leave_one_whole_release(tmp_path: Path,
         if not died:
             break
     assert calls > 10
-    print(f"{way}: died at each of {calls} file operations")
+    print(f"{way}: {end} at each of {calls} file operations")
 
 
 def watched(kind: str, place: str, stop: Path, act: Callable[[int], object]) -> list[dict]:

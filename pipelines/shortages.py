@@ -1,0 +1,90 @@
+"""What a machine runs out of: the many errors by which room and memory end, told as what they are, with the cure."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.errors import NightshelfError, NoMemory, NoRoom
+
+ROOM = {
+    errno.ENOSPC: "Free some there: `retention.runs`, `retention.backfills` and `retention.releases` say how much of "
+    "the past is kept",
+    errno.EDQUOT: "The user's quota is used up: raise it, or free some of what the user has",
+    errno.EFBIG: "No file may grow larger than this process is allowed (`ulimit -f`), or the file system: raise that",
+}
+SAID = {os.strerror(code): code for code in ROOM}  # libraries that are not written in Python quote the system
+CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's own words; it keeps no reason
+MEMORY = (
+    "std::bad_alloc",
+    "java.lang.OutOfMemoryError",
+    "Python worker exited unexpectedly",  # of Spark: the system ended it
+    "Out of Memory Error",  # of DuckDB
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "CUDA out of memory",
+)
+WRITES = {"clean": "lake", "publish": "warehouse"}  # stages that write much beyond their folder of the run
+LOWER = {  # what a stage's memory follows
+    "clean": ("clean.memory_mb", "machine.threads"),
+    "admit": ("admit.history_days",),
+    "build": ("machine.threads", "shelve.pair_days"),
+    "train_als": ("als.factors",),
+    "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
+    "train_profile": ("profile.batch_size", "profile.history_length"),
+    "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.candidates"),
+    "shelve": ("fuse.depth", "shelve.breadth"),
+    "search": ("search.max_queries", "search.results"),
+    "validate": ("fuse.depth", "search.results"),
+}
+
+
+@contextmanager
+def named(home: Path, run_id: str, stage: str) -> Iterator[None]:
+    """Raise what ends for want of room as NoRoom, of memory as NoMemory; anything else as it is."""
+    try:
+        yield
+    except NightshelfError:
+        raise
+    except Exception as error:
+        cause = spoken_of(error)
+        if isinstance(cause, OSError):
+            raise _no_room(cause, home, run_id, stage) from error
+        if cause:
+            raise _no_memory(cause, run_id, stage) from error
+        raise
+
+
+def spoken_of(error: Exception | str) -> OSError | MemoryError | None:
+    """The system's error that another program's, or its text, speaks of; None where it is about something else."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in ROOM):
+        return error
+    for line in str(error).splitlines():
+        for words, code in SAID.items():
+            if words in line:
+                return OSError(code, line.strip())
+        if CUT_SHORT.search(line):
+            return OSError(errno.ENOSPC, line.strip())
+        if any(words in line for words in MEMORY):
+            return MemoryError(line.strip())
+    return None
+
+
+def _no_room(cause: OSError, home: Path, run_id: str, stage: str) -> NoRoom:
+    place = home / WRITES.get(stage, f"runs/{run_id}/{stage}")
+    free = shutil.disk_usage(home).free >> 20
+    return NoRoom(
+        f"{run_id} {stage}: no room to write in {place} ({cause}); {free:,} MiB are free on that disk. Nothing of the "
+        f"stage is kept, readers have what they had. {ROOM[cause.errno or errno.ENOSPC]}. Then start the same again: "
+        "it goes on with this stage."
+    )
+
+
+def _no_memory(cause: MemoryError, run_id: str, stage: str) -> NoMemory:
+    return NoMemory(
+        f"{run_id} {stage}: no memory left ({cause}). Nothing of the stage is kept, readers have what they had. Lower "
+        f"{' or '.join(LOWER.get(stage, ('machine.threads',)))}, or give the machine more, and start the same again."
+    )
