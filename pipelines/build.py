@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,8 +73,8 @@ def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
     }
     command += ["--vars", json.dumps(_variables(run))]
     told = subprocess.run([*_with_us(), *command], env=environment, capture_output=True, text=True)
-    if told.returncode < 0:
-        raise MemoryError(f"dbt was ended by signal {-told.returncode}, which a system without memory sends")
+    if told.returncode == -signal.SIGKILL:
+        raise MemoryError("dbt was killed, as a system without memory does")
     if told.returncode:
         failures = _failures(folder, told.stdout + told.stderr)
         raise shortages.spoken_of(failures) or BuildFailed(failures)

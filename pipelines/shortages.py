@@ -18,9 +18,10 @@ ROOM = {
 }
 SAID = {os.strerror(code): code for code in ROOM}  # libraries that are not written in Python quote the system
 CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's own words; it keeps no reason
+HEAP = "java.lang.OutOfMemoryError"  # Java keeps within what it was given
 MEMORY = (
+    HEAP,
     "std::bad_alloc",
-    "java.lang.OutOfMemoryError",
     "Python worker exited unexpectedly",  # of Spark: the system ended it
     "Out of Memory Error",  # of DuckDB
     "Cannot allocate memory",
@@ -84,7 +85,9 @@ def _no_room(cause: OSError, home: Path, run_id: str, stage: str) -> NoRoom:
 
 
 def _no_memory(cause: MemoryError, run_id: str, stage: str) -> NoMemory:
+    lower = f"Lower {' or '.join(LOWER.get(stage, ('machine.threads',)))}, or give the machine more"
+    cure = "Raise clean.memory_mb" if HEAP in str(cause) else lower
     return NoMemory(
-        f"{run_id} {stage}: no memory left ({cause}). Nothing of the stage is kept, readers have what they had. Lower "
-        f"{' or '.join(LOWER.get(stage, ('machine.threads',)))}, or give the machine more, and start the same again."
+        f"{run_id} {stage}: no memory left ({cause}). Nothing of the stage is kept, readers have what they had. "
+        f"{cure}, and start the same again."
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 import duckdb
 import psycopg2
 import pytest
+from psycopg2.extensions import parse_dsn
 from rich.console import Console
 
 from pipelines import contracts, retention, settings, show, warehouse, why
-from pipelines.errors import HeldBack, NothingPublished, NoWarehouse, ReadersInTheWay
+from pipelines.errors import HeldBack, NoRoom, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
 from pipelines.warehouse import postgres
 from pipelines.warehouse.manifest import Judged
@@ -25,6 +26,11 @@ from tests.test_why import TABLES, TITLES, insert
 
 LONG = "".join(random.Random(17).choices(string.ascii_letters, k=20_000))  # more than an index takes
 HARD = "a,\"b\"\n\\.\n'c'\\N\t[ü]"
+FULL = """
+create function no_room() returns event_trigger language plpgsql as
+$$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$;
+create event trigger no_room on ddl_command_end when tag in ('CREATE INDEX') execute function no_room()
+"""
 FACTS = {"varchar": "'a'", "bigint": "1", "double": "0.1", "date": "date '2026-03-01'"}
 ITEMS = (("i1", HARD, "", 100), ("i2", "Mug", None, None))
 
@@ -194,6 +200,18 @@ def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: py
     connection.close()
     assert warehouse.current(run.home) == first
     assert [record["release"] for record in warehouse.history(run.home)] == [first]
+
+
+def test_a_server_without_room_keeps_the_release_before(server: Server, run: Run, house: Postgres):
+    """The variable of its address is named, no half of a release stays; with room the same night is published."""
+    first = publish(run, "2026-03-01", 1)
+    database = parse_dsn(house.environment["WAREHOUSE_ADMIN"])["dbname"]
+    server.perform(FULL, database=database)
+    with pytest.raises(NoRoom, match=r"server in WAREHOUSE_LOADER is full \(could not extend file\)"):
+        publish(run, "2026-03-02", 2)
+    assert house.kept() == [warehouse.current(run.home)] == [first]
+    server.perform("drop event trigger no_room", database=database)
+    assert publish(run, "2026-03-02", 2) == warehouse.current(run.home)
 
 
 def test_a_rollback_takes_less_than_a_second(run: Run, house: Postgres):

@@ -30,6 +30,7 @@ from pipelines.run import Run, stage
 from tests.conftest import LAST_DAY, linked
 from tests.lake import run_of
 
+ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = np.random.default_rng(17).random(10_000)
 KILLED_JAVA = """
 import sys
@@ -127,7 +128,6 @@ def test_each_limit_has_its_cure(tmp_path: Path, code: int, cure: str):
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
         RuntimeError("std::bad_alloc"),
         duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data of size 16.0 MiB"),
-        spark.SparkFailed("An error occurred\nCaused by: java.lang.OutOfMemoryError: Java heap space\nat x"),
         OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
     ],
 )
@@ -138,10 +138,22 @@ def test_a_lack_of_memory_names_the_settings_that_lower_it(tmp_path: Path, error
     assert "Lower fuse.memory_mb or fuse.learn_users or fuse.candidates" in str(told.value)
 
 
-def test_every_setting_to_lower_is_one():
-    """Of stages that there are."""
-    assert set(shortages.LOWER) <= set(STAGES)
-    assert {name for names in shortages.LOWER.values() for name in names} <= set(settings.names())
+def test_a_full_heap_of_java_wants_a_larger_one(tmp_path: Path):
+    """It is not the machine that is too small; of Java's whole story the line is told that says so."""
+    with pytest.raises(NoMemory) as told, shortages.named(tmp_path, "2026-03-01.nightly", "clean"):
+        raise spark.SparkFailed("An error occurred\nCaused by: java.lang.OutOfMemoryError: Java heap space\nat x.y")
+    assert "no memory left (Caused by: java.lang.OutOfMemoryError: Java heap space)" in str(told.value)
+    assert "Raise clean.memory_mb, and" in str(told.value)
+
+
+def test_every_setting_to_lower_is_one_and_the_runbook_names_it():
+    """For who finds a process ended without a word."""
+    rows = (ROOT / "docs" / "runbook.md").read_text().partition("### No room, no memory")[2].splitlines()
+    for name, lower in shortages.LOWER.items():
+        assert name in STAGES
+        assert set(lower) <= set(settings.names())
+        (row,) = [row for row in rows if row.startswith(f"| `{name}` | `")]
+        assert all(f"`{one}`" in row for one in lower)
 
 
 @pytest.mark.parametrize("error", [ValueError("half way"), OSError(errno.EACCES, "Permission denied"), KeyError("i1")])

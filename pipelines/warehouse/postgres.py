@@ -20,7 +20,7 @@ from pyarrow import csv
 
 from pipelines import contracts
 from pipelines.contracts import Table
-from pipelines.errors import BadSetting, NoWarehouse, ReadersInTheWay
+from pipelines.errors import BadSetting, NoRoom, NoWarehouse, ReadersInTheWay
 from pipelines.settings import Warehouse
 from pipelines.warehouse.erase import OWNERS, QUOTES
 from pipelines.warehouse.manifest import Judged
@@ -247,7 +247,8 @@ class Postgres:
 
     @contextmanager
     def _session(self, role: str, is_transaction: bool = True, **options: Any) -> Iterator[Any]:
-        """A transaction of a role; raises NoWarehouse naming the variable that is missing or wrong, not its value."""
+        """A transaction of a role; raises NoWarehouse naming the variable that is missing or wrong, not its value, and
+        NoRoom when the server has none."""
         try:
             told = f"nightshelf {role}"
             connection = psycopg2.connect(self._address(role), application_name=told, connect_timeout=10, **options)
@@ -258,6 +259,12 @@ class Postgres:
         try:
             with connection if is_transaction else nullcontext(), connection.cursor() as cursor:
                 yield cursor
+        except errors.DiskFull as error:
+            raise NoRoom(
+                f"The disk of the server in {getattr(self.told, role)} is full ({error.diag.message_primary}). Nothing "
+                "was changed there, readers have what they had. Free some, or lower `retention.releases`, then do the "
+                "same again."
+            ) from None
         finally:
             connection.close()
 
