@@ -87,16 +87,15 @@ def _local_day(moment: dt.datetime, timezone: str) -> dt.date:
 
 
 def _write(opened: Run) -> Run:
-    """Keep the first opening's time, and the first override, while nothing else differs: a finished night opened again
-    stays finished."""
+    """Keep the first opening's time, and the first override, while nothing differs that decides rows: a finished night
+    opened again stays finished."""
     opened.folder.mkdir(parents=True, exist_ok=True)
     record = opened.folder / "run.json"
     # other code may have known other settings, so that its record cannot be loaded
     if record.exists() and json.loads(record.read_text())["code_version"] == opened.code_version:
         before = Run.load(opened.run_id, opened.home)
         if before.fingerprint == opened.fingerprint:
-            if before.admit_anyway or not opened.admit_anyway:
-                return before
-            opened = replace(before, admit_anyway=opened.admit_anyway)
+            leave = before.admit_anyway or opened.admit_anyway
+            opened = replace(before, admit_anyway=leave, settings=opened.settings)
     opened.save()
     return opened

@@ -120,8 +120,9 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides the run's rows: day, settings, code, inputs, rules, and whose models serve."""
-        told = self.settings.model_dump(mode="json")
+        """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights), code,
+        inputs, rules, and whose models serve."""
+        told = self.settings.model_dump(mode="json", exclude={"retention"})
         return digest([self.run_id, told, self.code_version, dict(self.inputs), self.told_rules, self.models_of])
 
     def has(self, stage: str) -> bool:

@@ -78,6 +78,16 @@ def test_other_settings_do_a_stage_again(opened: Run):
     assert len(CALLS) == 2
 
 
+def test_a_night_that_keeps_less_of_the_past_goes_on(opened: Run, shop: Path):
+    """Who makes room by `retention` does not begin the night anew; the new number holds from then on."""
+    write_a_file(opened)
+    again = open_run(owner="airflow:test", day=opened.day, home=shop, overrides={"retention.releases": 1})
+    assert (again.settings.retention.releases, again.opened_at) == (1, opened.opened_at)
+    assert Run.load(opened.run_id, shop) == again
+    write_a_file(again)
+    assert [opened.run_id] == CALLS
+
+
 def test_opening_again_with_nothing_changed_is_the_same_run(opened: Run, shop: Path):
     """The time of the first opening stays, so that a finished night stays finished."""
     assert open_run(owner="airflow:test", day=opened.day, home=shop) == opened
