@@ -30,6 +30,8 @@ from pipelines.run import Run, stage
 from tests.conftest import LAST_DAY, linked
 from tests.lake import run_of
 
+IS_LONG = bool(os.environ.get("LONG_FAULTS"))
+TRIED = [name for name in STAGES if name not in ("clean", "publish")] if IS_LONG else ["admit", "shelve", "validate"]
 ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = np.random.default_rng(17).random(10_000)
 KILLED_JAVA = """
@@ -198,7 +200,8 @@ def test_a_release_that_finds_no_room_is_not_shown(night: Run, tmp_path: Path):
 def test_cleaning_without_room_for_spark_goes_on_once_there_is(shop: Path):
     """Its Java process meets the limit; the lake keeps nothing of what it wrote."""
     run = open_run(owner="airflow:one", day=LAST_DAY, home=shop)
-    with spark.session(run, 1):
+    with spark.session(run, 1) as session:
+        session.range(5).repartition(2).write.parquet(str(shop / "earlier"))  # Java unpacks libraries once
         java = SparkContext._gateway.proc.pid
         with room_for(100, java), pytest.raises(NoRoom, match=f"clean: no room to write in {run.lake}"):
             clean.run(run)
@@ -215,7 +218,7 @@ def test_a_java_process_that_is_killed_is_told_and_the_next_one_works(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["admit", "shelve", "search", "validate"])
+@pytest.mark.parametrize("name", TRIED)
 def test_a_night_that_finds_no_room_goes_on_once_there_is(night: Run, tmp_path: Path, name: str):
     """In whatever stage, at whatever file: readers keep what they had, and the stage ends as if nothing had been."""
     run = Run.load(night.run_id, linked(night.home, tmp_path / "home"))
