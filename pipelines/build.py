@@ -31,6 +31,7 @@ def run(run: Run, folder: Path) -> None:
     marts = folder / "marts.duckdb"
     _show_lake(run, marts)
     dbt(run, folder, marts, *BUILD)
+    _settle(marts)
     _require_catalogue(marts)
     with duckdb.connect(str(marts), read_only=True) as connection:
         placements.refuse_unknown(connection, run.settings)
@@ -122,6 +123,13 @@ def _failures(folder: Path, output: str) -> str:
         ]
     head = "\n".join(broken[:SHOWN_FAILURES]) or output[-3000:]
     return f"dbt build failed. {head}\nCorrect the rows it names in the raw files, or the table under dbt/models."
+
+
+def _settle(marts: Path) -> None:
+    """Bring all rows into the one file: where dbt finds no room for that at its end, it leaves them in a log beside it,
+    and says nothing."""
+    with duckdb.connect(str(marts)) as connection:
+        connection.execute("checkpoint")
 
 
 def _require_catalogue(marts: Path) -> None:

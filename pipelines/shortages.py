@@ -28,6 +28,7 @@ MEMORY = (
     "can't allocate memory",
     "CUDA out of memory",
 )
+LONGEST = 400  # characters of such a line that are told
 WRITES = {"clean": "lake", "publish": "warehouse"}  # stages that write much beyond their folder of the run
 LOWER = {  # what a stage's memory follows
     "clean": ("clean.memory_mb", "machine.threads"),
@@ -63,15 +64,20 @@ def spoken_of(error: Exception | str) -> OSError | MemoryError | None:
     """The system's error that another program's, or its text, speaks of; None where it is about something else."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in ROOM):
         return error
-    for line in str(error).splitlines():
+    for line in map(_shortened, str(error).splitlines()):
         for words, code in SAID.items():
             if words in line:
-                return OSError(code, line.strip())
+                return OSError(code, line.removeprefix(f"[Errno {code}] "))
         if CUT_SHORT.search(line):
-            return OSError(errno.ENOSPC, line.strip())
+            return OSError(errno.ENOSPC, line)
         if any(words in line for words in MEMORY):
-            return MemoryError(line.strip())
+            return MemoryError(line)
     return None
+
+
+def _shortened(line: str) -> str:
+    """Java tells much in one line."""
+    return line.strip()[:LONGEST]
 
 
 def _no_room(cause: OSError, home: Path, run_id: str, stage: str) -> NoRoom:
