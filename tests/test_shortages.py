@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +22,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from pipelines import clean, publish, settings, shortages, spark, warehouse
+from pipelines import build, clean, publish, settings, shortages, spark, warehouse
 from pipelines import run as runs
+from pipelines.build import BuildFailed
 from pipelines.errors import NoMemory, NoRoom
 from pipelines.night import STAGES, perform, reported
 from pipelines.open import open_run
@@ -182,6 +184,36 @@ def test_a_report_without_room_does_not_hide_what_failed_before(shop: Path):
     with room_for(100), pytest.raises(NoMemory, match="build: too large"), reported(run.run_id, shop):
         raise NoMemory("build: too large")
     assert not run.has("report")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "raised"),
+    [
+        (1, "Runtime Error in model items\n  IO Error: Could not write file: No space left on device", OSError),
+        (-signal.SIGKILL, "", MemoryError),
+        (1, "Failure in test not_null: Got 1 result, configured to fail if != 0", BuildFailed),
+    ],
+)
+def test_tables_without_room_are_not_taken_for_broken_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str, raised: type
+):
+    """What ends dbt may be the machine, not the rows."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code, said, ""))
+    with pytest.raises(raised):
+        build.dbt(run_of(tmp_path), tmp_path, tmp_path / "marts.duckdb", "build")
+
+
+def test_marts_are_whole_in_their_one_file(tmp_path: Path):
+    """Where there was no room for that when dbt ended, the rows lie in a log beside it: nothing would tell."""
+    marts = tmp_path / "marts.duckdb"
+    with duckdb.connect(str(marts)) as connection:
+        connection.execute("pragma disable_checkpoint_on_shutdown")
+        connection.execute("create table numbers as select random() from range(10000)")
+    with room_for(1000), pytest.raises(duckdb.Error, match="File too large"):
+        build._settle(marts)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["marts.duckdb", "marts.duckdb.wal"]
+    build._settle(marts)
+    assert [path.name for path in tmp_path.iterdir()] == ["marts.duckdb"]
 
 
 def test_a_release_that_finds_no_room_is_not_shown(night: Run, tmp_path: Path):
