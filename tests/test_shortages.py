@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from pipelines import build, clean, publish, settings, shortages, spark, warehouse
+from pipelines import build, clean, publish, retention, settings, shortages, spark, warehouse
 from pipelines import run as runs
 from pipelines.build import BuildFailed
 from pipelines.errors import NoMemory, NoRoom
@@ -176,6 +176,18 @@ def test_a_run_that_cannot_be_opened_for_want_of_room_leaves_no_trace(shop: Path
         runs.take_lease(shop, "2026-03-01.nightly", "airflow:one", run_of(shop).opened_at)
     assert [path for path in shop.rglob("*") if path.is_file() and "raw" not in path.parts] == []
     assert open_run(owner="airflow:two", day=LAST_DAY, home=shop).folder.exists()
+
+
+def test_a_run_that_fails_while_it_is_opened_is_held_by_nobody(shop: Path, monkeypatch: pytest.MonkeyPatch):
+    """Room may end after the lease was taken: whoever opens it next need not wait until it has run out."""
+
+    def find_no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(retention, "clear_runs", find_no_room)
+    with pytest.raises(NoRoom):
+        open_run(owner="airflow:one", day=LAST_DAY, home=shop)
+    assert not list((shop / "runs").iterdir())
 
 
 def test_a_report_without_room_does_not_hide_what_failed_before(shop: Path):
