@@ -97,9 +97,10 @@ def test_the_run_behind_the_current_release_stays(opened: Run):
 
 
 def test_a_run_that_was_never_opened_goes(tmp_path: Path):
-    """A folder without `run.json`, and one whose removal was cut short."""
+    """A folder without `run.json`, one whose removal was cut short, and what was killed while it claimed a lease."""
     for name in ("2026-03-01.nightly", "2026-03-01.trial.gone"):
         (tmp_path / "runs" / name / "clean").mkdir(parents=True)
+    (tmp_path / "runs" / "2026-03-01.nightly.lease.0a1b2c3d").touch()
     assert retention.clear_runs(tmp_path, told(runs=1), NOW) == ["2026-03-01.nightly"]
     assert names(tmp_path / "runs") == set()
 
