@@ -29,7 +29,7 @@ MEMORY = (
     "CUDA out of memory",
 )
 LONGEST = 400  # characters of such a line that are told
-WRITES = {"clean": "lake", "publish": "warehouse"}  # stages that write much beyond their folder of the run
+WRITES = {"open": "", "clean": "lake", "publish": "warehouse"}  # what writes elsewhere than in its folder of the run
 LOWER = {  # what a stage's memory follows
     "clean": ("clean.memory_mb", "machine.threads"),
     "admit": ("admit.history_days",),

@@ -170,7 +170,7 @@ def test_other_errors_stay_as_they_are(tmp_path: Path, error: Exception):
 
 def test_a_run_that_cannot_be_opened_for_want_of_room_leaves_no_trace(shop: Path):
     """Neither a half-written file nor a lease that keeps the next attempt out."""
-    with room_for(0), pytest.raises(NoRoom, match=r"2026-03-01\.nightly open: no room"):
+    with room_for(0), pytest.raises(NoRoom, match=rf"2026-03-01\.nightly open: no room to write in {shop} "):
         open_run(owner="airflow:one", day=LAST_DAY, home=shop)
     with room_for(0), pytest.raises(OSError, match="File too large"):
         runs.take_lease(shop, "2026-03-01.nightly", "airflow:one", run_of(shop).opened_at)
@@ -228,6 +228,7 @@ def test_marts_are_whole_in_their_one_file(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["marts.duckdb"]
 
 
+@pytest.mark.slow
 def test_a_release_that_finds_no_room_is_not_shown(night: Run, tmp_path: Path):
     """Nor is it kept; with room it is."""
     run = Run.load(night.run_id, linked(night.home, tmp_path / "home"))
