@@ -74,7 +74,7 @@ def _write_candidates(run: Run, marts: Marts, rankings: Mapping[str, Ranking], f
     fields = [("placement", pa.string()), ("user", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
     schema = pa.schema(fields + [(f"{part}_score", pa.float64()) for part in PARTS])
     moment, may_stand = Moment(run, marts, "final"), standing(run, marts)
-    users, depth, declared = moment.known_users, run.settings.fuse.depth, items_of(run, marts)
+    users, depth, declared = moment.sources.known_users, run.settings.fuse.depth, items_of(run, marts)
 
     def shown(whole: Slate, learned: str) -> list[np.ndarray]:
         placed = whole.only(whole.eligible(learned))

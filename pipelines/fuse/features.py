@@ -4,7 +4,7 @@ import numpy as np
 
 from models.candidates import Candidates
 from pipelines.fuse.knowledge import ITEM_COLUMNS, PAIR_COLUMNS, USER_COLUMNS, Knowledge
-from pipelines.fuse.sources import SOURCES, Factors, Sources
+from pipelines.fuse.sources import SOURCES, Sources
 from pipelines.marts import Marts
 from pipelines.run import Run
 
@@ -37,15 +37,6 @@ class Moment:
 
     def _item(self, name: str) -> np.ndarray:
         return self.known.items[:, ITEM_COLUMNS.index(name)]
-
-    @property
-    def known_users(self) -> np.ndarray:
-        """Positions of the users of whom something is known: they bought, or some model has a vector for them."""
-        told = np.diff(self.sources.bought.indptr) > 0
-        for source in self.sources.by_name.values():
-            if isinstance(source, Factors):
-                told |= source.users.any(axis=1)
-        return np.flatnonzero(told)
 
     def features(self, found: Candidates) -> np.ndarray:
         """(R, K) float32 in the order of NAMES; NaN is unknown."""

@@ -131,6 +131,15 @@ class Sources:
         }
         return cls(by_name, marts.bought(until), marts.known_items(until), settings.fuse.candidates)
 
+    @property
+    def known_users(self) -> np.ndarray:
+        """Positions of the users of whom something is known: they bought, or some model has a vector for them."""
+        told = np.diff(self.bought.indptr) > 0
+        for source in self.by_name.values():
+            if isinstance(source, Factors):
+                told |= source.users.any(axis=1)
+        return np.flatnonzero(told)
+
     def candidates(self, users: np.ndarray, allowed: np.ndarray | None = None) -> Candidates:
         """The union of each source's best items that the users have not bought, and everything that they have, of the
         items (I,) bool that are allowed; of all by default."""
