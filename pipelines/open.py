@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import check, retention, rules, run, settings, shortages, warehouse
+from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
 
@@ -58,9 +59,10 @@ def described(
     now: dt.datetime,
     stock_until: dt.date | None = None,
 ) -> Run:
-    """The run as it would be opened now, under the rules of the day on which people see it; raises BadInput, BadRules
-    or NoDataForDay where it could not."""
+    """The run as it would be opened now, under the rules of the day on which people see it; raises BadInput, BadRules,
+    NoDataForDay, or BadSetting for what is wrong in `audit.csv`, where it could not."""
     files = check.inputs(home, told, day, stock_until)
+    asked.read(home, told.shelves)  # lists do not depend on it, but a mistake shall not wait for them
     seen_on = max(day + dt.timedelta(days=1), stock_until or day)
     return Run(
         home=home,

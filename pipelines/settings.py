@@ -256,6 +256,13 @@ class Shelve(Section):
     due_days: int = Field(7, ge=0, description="Days before the usual pause ends from which on a purchase is due.")
 
 
+class Audit(Section):
+    users: int = Field(100, ge=0, description="Users of whom `candidate_audit` tells, drawn by `seed`.")
+    items: int = Field(
+        3, ge=0, description="Items on each shelf of such a user: met most, sold most, and best for each cause to drop."
+    )
+
+
 class Placement(Section):
     """A shelf of the shop's own: a ranking, and what an item must be to stand there."""
 
@@ -375,6 +382,7 @@ class Settings(Section):
     profile: Profile = Profile()
     fuse: Fuse = Fuse()
     shelve: Shelve = Shelve()
+    audit: Audit = Audit()
     audiences: Audiences = Audiences()
     placements: dict[str, Placement] = Field(
         {"new_for_you": Placement(ranking="discover", new_days=14)},

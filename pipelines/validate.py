@@ -21,6 +21,7 @@ AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "
 
 LARGE = (
     "user_candidates",
+    "candidate_audit",
     "short_shelves",
     "user_history",
     "held_out_lists",

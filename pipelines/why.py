@@ -1,9 +1,9 @@
 """Why: the story of one row of a shelf, and the first stage that kept an item off it, read from the release alone."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines import warehouse
+from pipelines.audit import verdicts
 from pipelines.errors import BadSetting, NothingPublished
 from pipelines.raw.files import shown
 from pipelines.reasons import REASONS
 from pipelines.settings import PLACEMENTS
 
-READS = ("user_recommendations", "user_candidates", "user_history", "items", "rules", "runs")
+READS = (*verdicts.READS, "candidate_audit", "runs")
 ROW = """
     select r.*, i.title, e.title as evidence_title
     from user_recommendations as r
@@ -55,20 +56,19 @@ LAST = """
     order by rank desc
     limit 1
 """
-VARIANT = """
-    select stands.item_id, stands.title, rank
-    from items as asked
-    join items as stands using (parent_id)
-    join user_recommendations as shelf on shelf.item_id = stands.item_id
-    where asked.item_id = $item_id and placement = $placement and user_id = $user_id
-"""
 HISTORY = "select * from user_history where user_id = $user_id and item_id = $item_id"
 USERS = "(select distinct user_id from user_recommendations union select distinct user_id from user_history)"
+PROMISES = {
+    "already_bought": "what the user never bought",
+    "never_bought": "what the user bought",
+    "not_asked_for": "what the settings ask for",
+}
 CAUSES = {
     "not_available": "not_available: it cannot be bought",
     "variant": "variant: another one of its parent stands there",
     "diversity": "diversity: it is too like what stands above it",
 }
+ASK = "A row of `audit.csv` has the next night find out."
 NAMED = 5  # items that a line names before it only counts
 
 
@@ -135,8 +135,7 @@ def story(release: duckdb.DuckDBPyConnection, asked: Asked) -> list[Line]:
 
 def verdict(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
     """Walk the stages in their order up to the first that dropped the item."""
-    steps = (_unknown_user, _unknown_item, _stands, _barred, _not_kept)
-    return next((found for step in steps if (found := step(release, asked))), None) or _dropped(release, asked)
+    return _unknown_user(release, asked) or _unknown_item(release, asked) or _told(release, asked)
 
 
 def did(history: dict[str, Any] | None) -> str:
@@ -192,53 +191,83 @@ def _unknown_item(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict |
     return Verdict("clean", f"The catalogue has no item {asked.item_id}. The nearest: {near}.")
 
 
-def _stands(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
-    row = _one(release, ROW, asked)
-    if row is None:
-        return None
-    return Verdict("", f"It does stand there, at rank {row['rank']}. `nightshelf why`, asked the same, tells how.")
+def _told(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
+    """The verdict as `candidate_audit` has it, in words."""
+    found = verdicts.of_one(release, *_place(release, asked), _setting(release, "fuse", "depth"))
+    return Verdict(_stage(found), WORDS[found["verdict"]](release, asked, found))
 
 
-def _barred(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
-    history = _one(release, HISTORY, asked)
-    is_bought, like = history is not None and history["is_bought"], _shelves(release)[asked.placement]
-    if like == "discover" and is_bought:
-        return Verdict("placement", f"{asked.placement} shows what the user never bought. This item: {did(history)}.")
-    if like == "buy_again" and not is_bought:
-        return Verdict("placement", f"{asked.placement} shows what the user bought. This item: {did(history)}.")
-    return None
+def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> tuple[str, str, str, str]:
+    return asked.placement, _shelves(release)[asked.placement], asked.user_id, asked.item_id
 
 
-def _not_kept(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict | None:
-    if _one(release, CANDIDATE, asked):
-        return None
-    kept, depth = _one(release, KEPT, asked), _setting(release, "fuse", "depth")
-    if asked.placement not in PLACEMENTS:
-        asks = json.dumps(_setting(release, "placements", asked.placement))
-        return Verdict("fuse", f"It is not what `placements.{asked.placement}` asks for, or no candidate: {asks}.")
-    if kept["count_rows"] < depth:
-        told = f"No source proposed it: the user has {kept['count_rows']} candidates, all of them kept."
-        return Verdict("fuse", f"{told} `fuse.candidates` lets each source propose more.")
-    return Verdict(
-        "fuse",
-        f"It is not among the best {depth} of the user, the last of which has score {kept['last_score']:.4f}: "
-        "no source proposed it (`fuse.candidates`), or it scored less (`fuse.depth`).",
+def _stage(found: dict[str, Any]) -> str:
+    if found["verdict"] == "shown":
+        return ""
+    if found["verdict"] in PROMISES:
+        return "placement"
+    is_late = found["candidate_rank"] is not None or found["verdict"] in ("not_available", "rule")
+    return "shelve" if is_late else "fuse"
+
+
+def _stands(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    return f"It does stand there, at rank {found['shelf_rank']}. `nightshelf why`, asked the same, tells how."
+
+
+def _promised(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    what = PROMISES[found["verdict"]]
+    if found["verdict"] == "not_asked_for":
+        return f"{asked.placement} shows {what}: {_asks(release, asked)}."
+    return f"{asked.placement} shows {what}. This item: {did(_one(release, HISTORY, asked))}."
+
+
+def _asks(release: duckdb.DuckDBPyConnection, asked: Asked) -> str:
+    return json.dumps(_setting(release, "placements", asked.placement))
+
+
+def _no_candidate(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    count = _setting(release, "fuse", "candidates")
+    if found["best_source"] is not None:
+        best = f"{found['best_source']} ranks it best, at {found['best_rank']}"
+        return f"No source proposed it: {best}, and each proposes {count} (`fuse.candidates`)."
+    kept = _one(release, KEPT, asked)["count_rows"]
+    return (
+        f"No source proposed it: the user has {kept} candidates that the ranking kept. `fuse.candidates` lets each "
+        "source propose more."
     )
 
 
-def _dropped(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
-    """What the list builder did with a candidate."""
-    candidate = _one(release, CANDIDATE, asked)
-    if candidate["dropped_by"] == "length":
-        return _below(release, asked)
-    told = CAUSES.get(candidate["dropped_by"]) or f"Rule {_rule(release, candidate['dropped_by'])}"
-    if candidate["dropped_by"] == "variant":
-        other = _one(release, VARIANT, asked)
+def _not_kept(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    if asked.placement not in PLACEMENTS:
+        asks = _asks(release, asked)
+        return f"It is not what `placements.{asked.placement}` asks for, or no candidate: {asks}. {ASK}"
+    no_source = "no source proposed it (`fuse.candidates`), or it scored less (`fuse.depth`)"
+    return f"{_not_among_the_best(release, asked)}: {no_source}. {ASK}"
+
+
+def _not_among_the_best(release: duckdb.DuckDBPyConnection, asked: Asked) -> str:
+    depth, last = _setting(release, "fuse", "depth"), _one(release, KEPT, asked)["last_score"]
+    return f"It is not among the best {depth} of the user, the last of which has score {last:.4f}"
+
+
+def _outranked(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    if found["candidate_rank"] is None:
+        by = f"{found['best_source']} ranks it {found['best_rank']}" if found["best_source"] else "the user bought it"
+        return f"{_not_among_the_best(release, asked)}: it is a candidate ({by}), and scored less (`fuse.depth`)."
+    return _below(release, asked, found)
+
+
+def _dropped(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
+    """What the list builder did with an item, and, of a candidate, where that left a place."""
+    told = CAUSES.get(found["verdict"]) or f"Rule {_rule(release, found['rule_id'])}"
+    if found["other_item_id"] is not None:
+        other = _one(release, ROW, replace(asked, item_id=found["other_item_id"]))
         told = f"{told}: {_named(other['item_id'], other['title'])} at rank {other['rank']}"
-    return Verdict(
-        "shelve",
-        f"{told}. Among the candidates it has rank {candidate['rank']} and score {candidate['score']:.4f}; it would "
-        f"stand at rank {_place(release, asked)}.",
+    if found["candidate_rank"] is None:
+        return f"{told}. It is none of the candidates that the ranking kept."
+    return (
+        f"{told}. Among the candidates it has rank {found['candidate_rank']} and score {found['score']:.4f}; it would "
+        f"stand at rank {found['shelf_rank']}."
     )
 
 
@@ -248,14 +277,15 @@ def _rule(release: duckdb.DuckDBPyConnection, rule_id: str) -> str:
     return f"{rule_id} ({rule[0]}, {rule[1]}: {rule[2]})" if rule else rule_id
 
 
-def _below(release: duckdb.DuckDBPyConnection, asked: Asked) -> Verdict:
+def _below(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, Any]) -> str:
     candidate, last = _one(release, CANDIDATE, asked), _one(release, LAST, asked)
-    return Verdict(
-        "shelve",
-        f"The shelf ends before it: it would stand at rank {_place(release, asked)} (candidate {candidate['rank']}), "
-        f"and the shelf has {last['rank']}. Its score {candidate['score']:.4f} is "
-        f"{last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of the last row, "
-        f"{_named(last['item_id'], last['title'])}. {_missing(candidate, last)}",
+    if last is None:
+        return f"The shelf ends before it (candidate {candidate['rank']}): rules fill all of it."
+    return (
+        f"The shelf ends before it: it would stand at rank {found['shelf_rank']} (candidate {candidate['rank']}), "
+        f"and the shelf has {last['rank']}; {found['count_better']} better ones stand or wait. Its score "
+        f"{candidate['score']:.4f} is {last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of "
+        f"the last row, {_named(last['item_id'], last['title'])}. {_missing(candidate, last)}"
     )
 
 
@@ -268,9 +298,14 @@ def _missing(candidate: dict[str, Any], last: dict[str, Any]) -> str:
     return f"It lacks most in {most.removesuffix('_score')}: {candidate[most]:+.4f} here, {last[most]:+.4f} there."
 
 
-def _place(release: duckdb.DuckDBPyConnection, asked: Asked) -> int:
-    """The rank that the item would have if nothing had dropped it but those before it."""
-    return 1 + sum(one["dropped_by"] is None for one in _all(release, BETTER, asked))
+WORDS: dict[str, Callable[[duckdb.DuckDBPyConnection, Asked, dict[str, Any]], str]] = {
+    "shown": _stands,
+    **dict.fromkeys(PROMISES, _promised),
+    "no_candidate": _no_candidate,
+    verdicts.UNDECIDED: _not_kept,
+    "outranked": _outranked,
+    **dict.fromkeys((*CAUSES, "rule", "cap"), _dropped),
+}
 
 
 def _shelves(release: duckdb.DuckDBPyConnection) -> dict[str, str]:

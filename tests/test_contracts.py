@@ -67,7 +67,7 @@ def test_contract_version_1_is_complete():
     """None of the published tables may disappear without a word."""
     promised = {"user_recommendations", "search_results", "similar_items", "bought_together", "popular_items", "items"}
     promised |= {"runs", "metrics", "quality_checks", "rejected_rows", "rule_effects", "item_history"}
-    promised |= {"arrivals", "bot_flags", "user_candidates", "user_history", "held_out_lists"}
+    promised |= {"arrivals", "bot_flags", "user_candidates", "candidate_audit", "user_history", "held_out_lists"}
     promised |= {"user_preferences", "user_search_results", "search_parts", "rules", "short_shelves"}
     promised |= {"trending_items", "replenishments", "user_rhythms"}
     promised |= {"queries", "query_synonyms", "query_suggestions", "query_facets", "zero_result_queries"}

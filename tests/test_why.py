@@ -16,7 +16,7 @@ from pipelines.why import Asked
 from tests.lake import built, lay
 
 HOSTILE = "[red]<b>Mug</b>[/] \x1b[31m"
-TITLES = {f"i{n}": f"Item {n}" for n in range(1, 11)} | {"i2": HOSTILE}
+TITLES = {f"i{n}": f"Item {n}" for n in range(1, 12)} | {"i2": HOSTILE}
 PARTS = {name: 0.0 for name in contracts.tables("serving")["user_recommendations"].names if name.endswith("_score")}
 RUN = {
     "run_id": "2026-03-01.nightly",
@@ -26,7 +26,10 @@ RUN = {
     "code_version": "test",
     "models_of": "2026-03-01.nightly",
     "settings": json.dumps(
-        {"fuse": {"depth": 5, "query_days": 30}, "placements": {"fresh": {"ranking": "discover", "new_days": 14}}}
+        {
+            "fuse": {"candidates": 60, "depth": 5, "query_days": 30},
+            "placements": {"fresh": {"ranking": "discover", "new_days": 14}},
+        }
     ),
     "packages": "{}",
     "fusion": "lambdarank",
@@ -69,6 +72,12 @@ def stands(placement: str, rank: int, item: str, score: float, user: str = "anna
     return row | {"reason": "goes_with", "trained_on": "2026-03-01", "run_id": RUN["run_id"]} | changes
 
 
+def audited(placement: str, item: str, verdict: str, **changes: object) -> dict[str, object]:
+    """What a night found out of an item that no candidate tells of."""
+    row = {"placement": placement, "user_id": "anna", "item_id": item, "verdict": verdict, "chosen_as": "asked"}
+    return row | {"is_proposed": False, "run_id": RUN["run_id"]} | changes
+
+
 TABLES: dict[str, list[dict[str, object]]] = {
     "items": [
         {"item_id": item, "title": title, "is_available": item not in ("i3", "i7"), "run_id": RUN["run_id"]}
@@ -95,6 +104,12 @@ TABLES: dict[str, list[dict[str, object]]] = {
         *candidates("for_you", "i3", "i2", "i1", "i4", "i7"),
         *candidates("discover", "i2", "i8", "i9", "i10"),
         *candidates("buy_again", "i1", "i6"),
+    ],
+    "candidate_audit": [
+        audited("discover", "i11", "no_candidate", best_source="als", best_rank=90),
+        audited("for_you", "i11", "outranked", is_proposed=True, best_source="neighbours", best_rank=12),
+        audited("for_you", "i9", "rule", rule_id="no-nine"),
+        audited("fresh", "i4", "not_asked_for"),
     ],
     "user_recommendations": [
         stands("for_you", 1, "i2", 9.0, neighbours_score=9.5, taste_score=-0.5, evidence_item_id="i1"),
@@ -152,15 +167,20 @@ def told(perform, home: Path, *asked: str) -> str:
         (("anna", "i5", "buy_again"), "placement", "This item: never met it."),
         (("anna", "i1", "fresh"), "placement", "fresh shows what the user never bought. This item: viewed 1×"),
         (("anna", "i5", "fresh"), "fuse", 'It is not what `placements.fresh` asks for, or no candidate: {"ranking":'),
-        (("anna", "i3", "discover"), "fuse", "No source proposed it: the user has 4 candidates"),
+        (("anna", "i4", "fresh"), "placement", 'fresh shows what the settings ask for: {"ranking": "discover"'),
+        (("anna", "i3", "discover"), "shelve", "cannot be bought. It is none of the candidates that the ranking kept."),
+        (("anna", "i11", "discover"), "fuse", "No source proposed it: als ranks it best, at 90, and each proposes 60"),
+        (("anna", "i11", "buy_again"), "placement", "This item: never met it."),
         (("anna", "i8", "discover"), "shelve", "another one of its parent stands there: Item 4 (i4) at rank 2."),
         (("anna", "i9", "discover"), "shelve", "Rule no-nine (deny, ann: recalled). Among the candidates"),
         (("anna", "i10", "discover"), "shelve", "diversity: it is too like what stands above it."),
         (("bert", "i1"), "fuse", "No source proposed it: the user has 0 candidates"),
-        (("anna", "i6"), "fuse", "not among the best 5 of the user, the last of which has score 6.0000"),
+        (("anna", "i6"), "fuse", "not among the best 5 of the user, the last of which has score 6.0000: no source"),
+        (("anna", "i11"), "fuse", "it is a candidate (neighbours ranks it 12), and scored less"),
+        (("anna", "i9"), "shelve", "Rule no-nine (deny, ann: recalled). It is none of the candidates"),
         (("anna", "i3"), "shelve", "not_available: it cannot be bought. Among the candidates it has rank 1"),
         (("anna", "i7"), "shelve", "it would stand at rank 3."),
-        (("anna", "i4"), "shelve", "rank 3 (candidate 4), and the shelf has 2. Its score 7.0000 is 1.0000 less"),
+        (("anna", "i4"), "shelve", "and the shelf has 2; 2 better ones stand or wait. Its score 7.0000 is"),
         (("anna", "i4"), "shelve", "It lacks most in habit: +5.0000 here, +8.0000 there."),
         (("anna", "i6", "buy_again"), "shelve", "It lies too deep for its parts"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import forgotten, run, settings, warehouse
+from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.forget import delivered, lake, runs
 from pipelines.forget.delivered import mentions
@@ -54,6 +55,8 @@ def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: d
         raise BadSetting("The reason names a user, and is kept. Say it without.")
     if named := [user for user in users if user in told.bots.allow]:
         raise BadSetting(f"bots.allow names {len(named)} of these users. Take them out of {settings.file(home)} first.")
+    if count := len({_written(one.user_id, told) for one in asked.read(home, told.shelves)}.intersection(users)):
+        raise BadSetting(f"{asked.FILE} names {count} of these users. Take them out of {home / asked.FILE} first.")
     busy = [path.stem for path in (home / "runs").glob("*.lease") if run.is_worked_on(home, path.stem, now)]
     if busy:
         raise RunBusy(f"{', '.join(sorted(busy))} is being worked on, and would bring the users back. Wait for it.")

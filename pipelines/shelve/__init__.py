@@ -16,7 +16,7 @@ from pipelines.marts import Marts
 from pipelines.rules.rule import Rule
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
-from pipelines.shelve import effects, worth
+from pipelines.shelve import audit, effects, worth
 from pipelines.shelve.builder import STANDS
 from pipelines.shelve.placing import FALLBACKS, Placed, Ranked, fates, placings
 
@@ -25,7 +25,8 @@ SCORES = [f"{part}_score" for part in PARTS]
 
 @stage
 def run(run: Run, folder: Path) -> None:
-    """Write the users' shelves and what became of their candidates, the lists beside them, rules and their effects."""
+    """Write the users' shelves and what became of their candidates, the lists beside them, rules, their effects and the
+    audit."""
     marts = Marts(run)
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
     candidates["is_told"] = candidates[SCORES[0]].notna()
@@ -38,6 +39,7 @@ def run(run: Run, folder: Path) -> None:
     )
     beside.write(run, marts, folder)
     effects.write(run, marts, placed, withhold(run, marts, folder), folder)
+    audit.write(run, marts, placed, folder)
     write_json(folder / "metrics.json", [*beside.proof(run, marts), *worth.figures(run, marts)])
 
 

@@ -14,7 +14,7 @@ from pipelines.rules import conflicts
 from pipelines.rules.scope import Goods, unknown
 from pipelines.run import LOG, Run
 from pipelines.shelve.builder import DIVERSITY, LENGTH, VARIANT
-from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed
+from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed, Placing
 
 CAUSES = {LENGTH: "length", VARIANT: "variant", DIVERSITY: "diversity", NOT_AVAILABLE: "not_available"}
 COUNTED = (NOT_AVAILABLE, VARIANT, DIVERSITY)  # causes that are told beside the rules
@@ -38,10 +38,15 @@ def write(run: Run, marts: Marts, placed: Sequence[Placed], listed: pd.DataFrame
 
 def names(placed: Placed) -> np.ndarray:
     """(R,) what dropped each candidate, None for those that stand on a shelf."""
-    fate = np.full(len(placed.fate), None, dtype=object)
-    for code, name in (CAUSES | dict(enumerate(rule.rule_id for rule in placed.placing.rules))).items():
-        fate[placed.fate == code] = name
-    return fate
+    return named(placed.placing, placed.fate)
+
+
+def named(placing: Placing, codes: np.ndarray) -> np.ndarray:
+    """(R,) names of what keeps items off a placement, None for STANDS."""
+    told = np.full(len(codes), None, dtype=object)
+    for code, name in (CAUSES | dict(enumerate(rule.rule_id for rule in placing.rules))).items():
+        told[codes == code] = name
+    return told
 
 
 def effects(placed: Placed) -> Iterator[tuple[str, str, int, int, int]]:
