@@ -21,7 +21,9 @@ from pipelines.forget import forget
 from pipelines.fuse.sources import Factors, Habit, Popularity, Sources
 from pipelines.open import open_run
 from pipelines.run import Run
+from pipelines.shelve import audit
 from tests.conftest import LAST_DAY
+from tests.lake import run_of
 
 SHELVES = ("for_you", "discover")
 
@@ -61,6 +63,22 @@ def test_a_night_does_not_begin_with_a_wrong_file(shop: Path):
     write(shop, "user_id,item_id,placement", "anna,i1,basket")
     with pytest.raises(BadSetting, match="'basket' is none of for_you, discover, buy_again, new_for_you"):
         open_run(owner="cli:test", day=LAST_DAY, home=shop)
+
+
+def test_a_file_that_has_become_wrong_keeps_no_list_back(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The night has begun, or a recalled item must go: the mistake is logged, and no pair is told of."""
+    run = run_of(write(tmp_path, "user_id,item_id", "anna,i1"))
+    assert audit.wanted(run) == [Pair("anna", "i1", None)]
+    write(tmp_path, "user_id,item_id", "anna,")
+    assert audit.wanted(run) == []
+    assert "line 2" in caplog.text
+
+
+def test_more_pairs_than_a_night_can_seek_are_refused(tmp_path: Path):
+    """Every source ranks the whole catalogue for each of them."""
+    home = write(tmp_path, "user_id,item_id", *(f"u{n},i1" for n in range(asked.MOST + 1)))
+    with pytest.raises(BadSetting, match="has 1001 rows, 1000 at most"):
+        asked.read(home, SHELVES)
 
 
 def test_a_user_whom_the_file_names_is_not_forgotten_by_half(shop: Path):

@@ -9,7 +9,7 @@ from pipelines.errors import BadSetting
 
 FILE = "audit.csv"
 COLUMNS = ("user_id", "item_id", "placement")
-MOST = 100_000  # pairs; more are a question for SQL on `user_candidates`
+MOST = 1000  # pairs: of each user every source ranks the whole catalogue
 
 
 class Pair(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.fusion import ranks_by_user
-from pipelines.fuse.sources import Source, Sources
+from pipelines.fuse.sources import USERS_PER_BLOCK, Source, Sources
 
 NOWHERE = np.iinfo(np.int64).max  # the place of what a source does not rank
 
@@ -32,9 +32,12 @@ def proposals(sources: Sources, users: np.ndarray, items: np.ndarray, allowed: n
     What a user has bought is a candidate without a rank, and users of whom nothing is known are proposed nothing.
     """
     is_proposed, ranks = np.zeros(len(users), dtype=bool), np.full((len(users), len(sources.by_name)), NOWHERE)
-    for user in np.intersect1d(users, sources.known_users):
+    known, width = np.intersect1d(users, sources.known_users), len(allowed)
+    for start in range(0, len(known), USERS_PER_BLOCK):
+        found = sources.candidates(known[start : start + USERS_PER_BLOCK], allowed)
+        is_proposed |= np.isin(users * width + items, found.row_owners * width + found.items)
+    for user in known:
         rows = np.flatnonzero(users == user)
-        is_proposed[rows] = np.isin(items[rows], sources.candidates(np.array([user]), allowed).items)
         eligible = allowed & sources.known & (sources.bought[user].toarray()[0] == 0)
         ranks[rows] = np.stack([_ranks(one, user, items[rows], eligible) for one in sources.by_name.values()], axis=1)
     # which of two equal scores is proposed may hang on a rounding that the ranks do not see

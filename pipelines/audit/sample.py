@@ -1,14 +1,13 @@
 """The sample: of which users and items a night tells; the same for the same seed, and no more than is asked for."""
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import duckdb
 import pandas as pd
 
 from pipelines.audit.asked import Pair
+from pipelines.run import LOG
 
-LOG = logging.getLogger("nightshelf")
 SAMPLE = """
 with people as (
     select user_id from {users} order by md5($seed::varchar || ' ' || user_id), user_id limit $users

@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 
 from pipelines import warehouse
 from pipelines.audit import asked, verdicts
+from pipelines.audit.asked import Pair
 from pipelines.audit.proposals import proposals
 from pipelines.audit.sample import chosen
+from pipelines.errors import BadSetting
 from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
-from pipelines.run import Run
+from pipelines.run import LOG, Run
 from pipelines.shelve import effects
 from pipelines.shelve.placing import Placed, Placing
 
@@ -31,13 +33,22 @@ def write(run: Run, marts: Marts, placed: Sequence[Placed], folder: Path) -> Non
     sources = {name: warehouse.relation(run, name, folder) for name in TABLES} | {"users": "users"}
     audit = run.settings.audit
     limits = {"seed": run.settings.seed, "users": audit.users, "items": audit.items}
-    pairs = chosen(marts.connection, sources, list(placings), asked.read(run.home, placings), limits)
+    pairs = chosen(marts.connection, sources, list(placings), wanted(run), limits)
     marts.connection.register("pairs", pairs.assign(promise=pairs["placement"].map(run.settings.shelves)))
     marts.connection.register("sought", sought(run, marts, placings, pairs))
     told = verdicts.query("from pairs", "from sought", sources)
     values = {"run_id": run.run_id, "depth": run.settings.fuse.depth}
     rows = marts.connection.execute(ROWS.format(told=told), values).to_arrow_table()
     pq.write_table(rows, folder / "candidate_audit.parquet")
+
+
+def wanted(run: Run) -> Sequence[Pair]:
+    """The pairs of `audit.csv`, none where it has become wrong since the night began: a question keeps no list back."""
+    try:
+        return asked.read(run.home, run.settings.shelves)
+    except BadSetting as error:
+        LOG.warning("%s audit: %s The lists are built, and none of its pairs is told of.", run.run_id, error)
+        return []
 
 
 def sought(run: Run, marts: Marts, placings: Mapping[str, Placing], pairs: pd.DataFrame) -> pd.DataFrame:
