@@ -232,10 +232,13 @@ def test_the_same_users_are_drawn_whoever_else_there_is():
 
 def test_what_is_asked_for_is_told_of_whomever(caplog: pytest.LogCaptureFixture):
     """On its placement or on all; whom or what nobody knows is logged and has no row."""
-    found = drawn([Pair("dora", "a", None), Pair("bert", "p", "discover"), Pair("emma", "a", None)], users=0)
+    found = drawn(
+        [Pair("dora", "a", None), Pair("bert", "p", "discover"), Pair("emma", "a", None), Pair("dora", "z", None)],
+        users=0,
+    )
     told = [("discover", "bert", "p"), ("discover", "dora", "a"), ("for_you", "dora", "a")]
     assert list(found.itertuples(index=False, name=None)) == [(*one, "asked") for one in told]
-    assert "no user or no item of 1 pairs, such as emma and a" in caplog.text
+    assert "no user or no item of 2 pairs, such as dora and z, emma and a" in caplog.text
 
 
 @dataclass
@@ -273,6 +276,13 @@ def test_sources_rank_what_the_placement_asks_for():
     """Without the first of ALS, the third is proposed; what may not stand there has no rank."""
     found = proposals(sources(), np.zeros(2, dtype=int), np.array([1, 3]), np.arange(6) != 1)
     assert (found.is_proposed.tolist(), found.best_rank.tolist()) == ([False, True], [0, 2])
+
+
+def test_a_source_without_a_word_for_an_item_is_not_the_best():
+    """Nobody buys it, and ALS knows nothing of it: a rank among equals would say nothing."""
+    deaf = sources(als=Popularity(np.zeros(6)))
+    found = proposals(deaf, np.zeros(2, dtype=int), np.array([2, 3]), np.ones(6, dtype=bool))
+    assert (found.best_source.tolist(), found.best_rank.tolist()) == ([None, "popularity"], [0, 3])
 
 
 def test_nobody_proposes_to_users_of_whom_nothing_is_known():

@@ -67,7 +67,6 @@ variants as (
     from asked
     inner join {items} as goods using (item_id)
     inner join shelves using (placement, user_id, parent_id)
-    where shelves.item_id <> asked.item_id
     group by all
 ),
 
