@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.fusion import ranks_by_user
 from pipelines.fuse.sources import USERS_PER_BLOCK, Source, Sources
 
 NOWHERE = np.iinfo(np.int64).max  # the place of what a source does not rank
@@ -50,8 +49,7 @@ def proposals(sources: Sources, users: np.ndarray, items: np.ndarray, allowed: n
 def _ranks(source: Source, user: int, items: np.ndarray, eligible: np.ndarray) -> np.ndarray:
     """(N,) place of each item among the `eligible` (I,) bool; NOWHERE for others, and where it has nothing to say for
     the item."""
-    chosen = np.flatnonzero(eligible)
-    scores, places = np.zeros(len(eligible)), np.full(len(eligible), NOWHERE)
+    chosen, scores = np.flatnonzero(eligible), np.full(len(eligible), -np.inf)
     scores[chosen] = source.score(np.full(len(chosen), user), chosen)
-    places[chosen] = ranks_by_user(scores[chosen], np.array([0, len(chosen)]), chosen)
-    return np.where(scores[items] > 0, places[items], NOWHERE)
+    places = [1 + (scores > scores[one]).sum() + (scores[:one] == scores[one]).sum() for one in items]
+    return np.where(scores[items] > 0, places, NOWHERE)
