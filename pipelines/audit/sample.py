@@ -81,4 +81,4 @@ def chosen(
     if strange := connection.execute(STRANGE.format(**sources)).fetchall():
         named = ", ".join(f"{user} and {item}" for user, item in strange[:NAMED])
         LOG.warning("audit.csv: the night knows no user or no item of %d pairs, such as %s", len(strange), named)
-    return connection.execute(SAMPLE.format(**sources), dict(limits)).df()
+    return connection.execute(SAMPLE.format(**sources), dict(limits)).df().astype("string")

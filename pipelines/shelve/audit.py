@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipelines import warehouse
+from pipelines import contracts, warehouse
 from pipelines.audit import asked, verdicts
 from pipelines.audit.asked import Pair
 from pipelines.audit.proposals import proposals
@@ -30,16 +30,23 @@ ROWS = """
 def write(run: Run, marts: Marts, placed: Sequence[Placed], folder: Path) -> None:
     """Write candidate_audit, once the tables that it reads lie in `folder`."""
     placings = {one.placing.placement: one.placing for one in placed}
-    sources = {name: warehouse.relation(run, name, folder) for name in TABLES} | {"users": "users"}
+    sources = {name: _typed(name, warehouse.relation(run, name, folder)) for name in TABLES} | {"users": "users"}
     audit = run.settings.audit
     limits = {"seed": run.settings.seed, "users": audit.users, "items": audit.items}
     pairs = chosen(marts.connection, sources, list(placings), wanted(run), limits)
-    marts.connection.register("pairs", pairs.assign(promise=pairs["placement"].map(run.settings.shelves)))
+    promises = pairs["placement"].map(run.settings.shelves).astype("string")
+    marts.connection.register("pairs", pairs.assign(promise=promises))
     marts.connection.register("sought", sought(run, marts, placings, pairs))
     told = verdicts.query("from pairs", "from sought", sources)
     values = {"run_id": run.run_id, "depth": run.settings.fuse.depth}
     rows = marts.connection.execute(ROWS.format(told=told), values).to_arrow_table()
     pq.write_table(rows, folder / "candidate_audit.parquet")
+
+
+def _typed(name: str, source: str) -> str:
+    """A table with the types of its contract: where nobody is known, files hold columns without rows, and no types."""
+    columns = contracts.tables("serving")[name].columns
+    return f"(select {', '.join(f'cast({c.name} as {c.data_type}) as {c.name}' for c in columns)} from {source})"
 
 
 def wanted(run: Run) -> Sequence[Pair]:
