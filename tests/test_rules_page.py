@@ -2,6 +2,8 @@
 
 import datetime as dt
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +43,13 @@ def test_the_rule_holds_from_friday_to_sunday(draft: Path):
 
 
 @pytest.fixture(scope="module")
-def ruled(night: Run, draft: Path) -> Run:
-    """The night again, up to its lists, as if the draft were in force."""
+def ruled(night: Run, draft: Path) -> Iterator[Run]:
+    """The night again, up to its lists, as if the draft were in force; gone when this page's tests are over."""
     run = replace(night, run_id=f"{night.day}.weekend", rules=tuple(rules.read(draft.parents[1])))
     finish_as(night, run, ("clean", "build", "train_als", "train_neighbours", "train_profile", "fuse", "search"))
     shelve.run(run)
-    return run
+    yield run
+    shutil.rmtree(run.folder)
 
 
 @pytest.mark.slow
