@@ -3,7 +3,8 @@
 Turns the shop's raw events into one release of search and recommendation tables, every night at 03:00 (in the zone of
 Airflow's `[core] default_timezone`). The day is the one before the run fires, in the shop's own time zone; *Trigger*
 takes another `day`, a `label` (several runs of one day stand side by side), `publish: false` (all but the release),
-`settings` for this run alone, such as `{"als.factors": 32}`, and `admit_anyway`, the reason to pass a stop of `admit`.
+`settings` for this run alone, such as `{"als.factors": 32}`, `admit_anyway`, the reason to pass a stop of `admit`, and
+`start_anyway`, the reason to start where the machine seems to have no room.
 
 **Whatever fails, readers keep the release they have**: `publish` moves one pointer, as its last act, and only after
 `validate` has passed. An error that names its cure is not retried; anything else is retried twice. A finished stage is
@@ -12,9 +13,9 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
 
 #### When a task fails
 
-- **open** — The day, the settings, the rules or the raw files are not what the night needs, or another run has this
-  day. Nothing was written. Correct what the message names (`nightshelf check` lists all of it), then trigger the day
-  anew.
+- **open** — The day, the settings, the rules or the raw files are not what the night needs, another run has this day,
+  or the machine has no room. Nothing was written. Correct what the message names (`nightshelf check` and `nightshelf
+  plan` list all of it), then trigger the day anew.
 - **clean** — A raw file is cut off or off contract, too many rows were rejected, or Spark lacks Java or memory. Look at
   the reasons in the message; have the file delivered again or raise `clean.max_rejected_share`, then trigger anew.
 - **admit** — What arrived is not what used to arrive: too little, too much, columns or kinds of events that ceased. The
@@ -68,6 +69,13 @@ PARAMS = {
         maxLength=500,
         description="Why this run may go on past a stop of `admit`; kept with the night.",
     ),
+    "start_anyway": Param(
+        None,
+        type=["null", "string"],
+        minLength=3,
+        maxLength=500,
+        description="Why this run may start where there seems to be no room; kept with the night.",
+    ),
 }
 
 
@@ -112,7 +120,7 @@ def open_() -> str:
     from pipelines.run import Override
 
     told, dag_run = params(), get_current_context()["dag_run"]
-    reason = told["admit_anyway"]
+    leaves = {name: told[name] and Override(told[name], who()) for name in ("admit_anyway", "start_anyway")}
     with no_retry_of_errors_with_a_cure():
         return open_run(
             day=dt.date.fromisoformat(told["day"]) if told["day"] else None,
@@ -120,7 +128,7 @@ def open_() -> str:
             overrides=told["settings"],
             owner=owner(),
             fired_at=dag_run.logical_date or dag_run.run_after,
-            admit_anyway=None if reason is None else Override(reason, who()),
+            **leaves,
         ).run_id
 
 

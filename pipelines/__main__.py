@@ -72,6 +72,9 @@ Arrived = Annotated[str | None, typer.Option(help="Day on which the rows arrived
 Limit = Annotated[int | None, typer.Option(min=1, help="Rows at most. Default: 20 on the screen, all into a file.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting for this run: section.name=value. Repeatable.")]
 AdmitAnyway = Annotated[str | None, typer.Option(help="Reason to go on past a stop of `admit`; kept with the night.")]
+StartAnyway = Annotated[
+    str | None, typer.Option(help="Reason to start where there seems to be no room; kept with the night.")
+]
 
 
 @app.command(rich_help_panel="The night")
@@ -81,11 +84,30 @@ def night(
     set_: Set = None,
     publish: Annotated[bool, typer.Option(help="Move the current release at the end.")] = True,
     admit_anyway: AdmitAnyway = None,
+    start_anyway: StartAnyway = None,
 ) -> None:
     """Run the whole night: open, every stage, report."""
-    leave = _leave(admit_anyway)
-    run = whole_night.run(day=_day(day), label=label, overrides=_overrides(set_), publish=publish, admit_anyway=leave)
+    run = whole_night.run(
+        day=_day(day),
+        label=label,
+        overrides=_overrides(set_),
+        publish=publish,
+        admit_anyway=_leave(admit_anyway),
+        start_anyway=_leave(start_anyway),
+    )
     _print(f"{run.run_id} is done.", f"Report: {run.folder / 'report' / 'report.html'}")
+
+
+@app.command(rich_help_panel="The night")
+def plan(day: Day = None, label: Label = "nightly", set_: Set = None) -> None:
+    """Foretell what a night takes of time, memory and disk, beside the last one, and whether it has room here."""
+    from pipelines import settings
+    from pipelines.open import described
+    from pipelines.plan import telling
+
+    root = home()
+    told, last = settings.load(root, _overrides(set_)), _day(day) or _last_delivered(root)
+    telling.tell(CONSOLE, described(root, told, last, label, dt.datetime.now(dt.UTC)))
 
 
 @app.command(rich_help_panel="The night")
@@ -126,7 +148,13 @@ def rescore(
 
 
 @app.command("open", rich_help_panel="The night")
-def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_anyway: AdmitAnyway = None) -> None:
+def open_(
+    day: Day = None,
+    label: Label = "nightly",
+    set_: Set = None,
+    admit_anyway: AdmitAnyway = None,
+    start_anyway: StartAnyway = None,
+) -> None:
     """Open a run and print its id; then perform its stages one by one."""
     owner = _owner()
     run = open_run(
@@ -136,6 +164,7 @@ def open_(day: Day = None, label: Label = "nightly", set_: Set = None, admit_any
         overrides=_overrides(set_),
         fired_at=dt.datetime.now(dt.UTC),
         admit_anyway=_leave(admit_anyway),
+        start_anyway=_leave(start_anyway),
     )
     release_lease(run.home, run.run_id, owner)
     print(run.run_id)
@@ -243,9 +272,7 @@ def check(day: Day = None) -> None:
     from pipelines.contracts import raw_tables
 
     root = home()
-    last = _day(day) or max(raw.days(root, "events"), default=None)
-    if last is None:
-        raise NightshelfError(f"No raw/events/dt=YYYY-MM-DD folders under {root}. `nightshelf generate` makes a shop.")
+    last = _day(day) or _last_delivered(root)
     told = settings.load(root)
     files = checks.inputs(root, told, last)
     rules.read(root, told.shelves)
@@ -560,6 +587,15 @@ def _date(text: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise BadSetting(f"{text!r} is no day. Write it as YYYY-MM-DD.") from None
+
+
+def _last_delivered(root: Path) -> dt.date:
+    """The last day of which events arrived; raises NightshelfError where there is none."""
+    from pipelines import raw
+
+    if days := raw.days(root, "events"):
+        return max(days)
+    raise NightshelfError(f"No raw/events/dt=YYYY-MM-DD folders under {root}. `nightshelf generate` makes a shop.")
 
 
 def _cleaned(run_id: str | None) -> Run:

@@ -29,6 +29,10 @@ class DaysFailed(NightshelfError):
     """Of several days some could not be built."""
 
 
+class NoRoom(NightshelfError):
+    """A night wants more memory or disk than the machine has."""
+
+
 class RunBusy(NightshelfError):
     """Another run of the same day and label is going."""
 

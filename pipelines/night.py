@@ -48,6 +48,7 @@ def run(
     publish: bool = True,
     home: Path | None = None,
     admit_anyway: Override | None = None,
+    start_anyway: Override | None = None,
     models_of: str | None = None,
 ) -> Run:
     """One whole night in this process, trained or, with `models_of`, by the models of another run.
@@ -64,6 +65,7 @@ def run(
         fired_at=fired_at,
         home=home,
         admit_anyway=admit_anyway,
+        start_anyway=start_anyway,
         models_of=models_of,
     )
     try:

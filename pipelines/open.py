@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, retention, rules, run, settings, shortages, warehouse
+from pipelines import check, plan, retention, rules, run, settings, shortages, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
@@ -23,11 +23,13 @@ def open_run(
     fired_at: dt.datetime | None = None,
     home: Path | None = None,
     admit_anyway: Override | None = None,
+    start_anyway: Override | None = None,
     models_of: str | None = None,
 ) -> Run:
     """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
-    `admit_anyway` lets this run alone go on past a stop of the input gate. With `models_of`, a run, nothing is trained,
-    and the catalogue is the one that has arrived by `fired_at`.
+    `admit_anyway` lets this run alone go on past a stop of the input gate, `start_anyway` where the machine seems to have
+    no room for it. With `models_of`, a run, nothing is trained, and the catalogue is the one that has arrived by
+    `fired_at`.
 
     Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, RunBusy or NoRoom, and then leaves no trace.
     """
@@ -37,18 +39,22 @@ def open_run(
     now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
     stock_until = _local_day(fired_at or now, resolved.shop.timezone) if models_of else None
     with shortages.named(root, f"{day}.{label}", "open"):
-        found = described(root, resolved, day, label, now, stock_until)
-        opened = replace(found, admit_anyway=admit_anyway, models_of=models_of)
+        told = described(root, resolved, day, label, now, stock_until)
+        opened = _as_before(replace(told, admit_anyway=admit_anyway, start_anyway=start_anyway, models_of=models_of))
         warehouse.of(root, resolved).ready()
         if run.is_worked_on(root, run.FORGETTING, now):
             raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
         run.take_lease(root, opened.run_id, owner, now)
         try:
             retention.clear_runs(root, resolved, now)
-            return _write(opened)
+            if not models_of:
+                plan.refuse(opened)
+            opened.folder.mkdir(parents=True, exist_ok=True)
+            opened.save()
         except BaseException:
             run.release_lease(root, opened.run_id, owner)
             raise
+    return opened
 
 
 def described(
@@ -88,16 +94,19 @@ def _local_day(moment: dt.datetime, timezone: str) -> dt.date:
     return moment.astimezone(zoneinfo.ZoneInfo(timezone)).date()
 
 
-def _write(opened: Run) -> Run:
-    """Keep the first opening's time, and the first override, while nothing differs that decides rows: a finished night
-    opened again stays finished."""
-    opened.folder.mkdir(parents=True, exist_ok=True)
+def _as_before(opened: Run) -> Run:
+    """The same run as it was opened first, while nothing differs that decides rows: a finished night opened again stays
+    finished. What it was given leave for then counts still."""
     record = opened.folder / "run.json"
     # other code may have known other settings, so that its record cannot be loaded
-    if record.exists() and json.loads(record.read_text())["code_version"] == opened.code_version:
-        before = Run.load(opened.run_id, opened.home)
-        if before.fingerprint == opened.fingerprint:
-            leave = before.admit_anyway or opened.admit_anyway
-            opened = replace(before, admit_anyway=leave, settings=opened.settings)
-    opened.save()
-    return opened
+    if not record.exists() or json.loads(record.read_text())["code_version"] != opened.code_version:
+        return opened
+    before = Run.load(opened.run_id, opened.home)
+    if before.fingerprint != opened.fingerprint:
+        return opened
+    return replace(
+        before,
+        settings=opened.settings,
+        admit_anyway=before.admit_anyway or opened.admit_anyway,
+        start_anyway=before.start_anyway or opened.start_anyway,
+    )

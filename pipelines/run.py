@@ -75,6 +75,7 @@ class Run:
     packages: Mapping[str, str]
     rules: tuple[Rule, ...] = ()  # in force on the day on which people see the release, in their order of precedence
     admit_anyway: Override | None = None  # decides whether the night goes on, not its rows: no part of the fingerprint
+    start_anyway: Override | None = None  # nor does this: it lets a night begin that seems to have no room
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
 
@@ -155,6 +156,7 @@ class Run:
             "packages": dict(self.packages),
             "rules": self.told_rules,
             "admit_anyway": self.admit_anyway and asdict(self.admit_anyway),
+            "start_anyway": self.start_anyway and asdict(self.start_anyway),
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
         }
@@ -182,6 +184,7 @@ class Run:
             packages=record["packages"],
             rules=tuple(map(Rule.model_validate, record.get("rules", []))),
             admit_anyway=Override(**record["admit_anyway"]) if record.get("admit_anyway") else None,
+            start_anyway=Override(**record["start_anyway"]) if record.get("start_anyway") else None,
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
             models_of=record.get("models_of"),
         )

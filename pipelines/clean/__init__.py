@@ -32,8 +32,9 @@ def run(run: Run, folder: Path) -> None:
     """Clean what arrived since the last night; write which partitions of the lake the run reads, and the books."""
     planned = lake.plan(run, files_of(run))
     pending = [partition for partitions in planned.values() for partition in partitions if not partition.is_clean]
+    count_rows = sum(partition.count_rows for partition in pending)
     if pending:
-        with spark.session(run, sum(file.count_rows for partition in pending for file in partition.files)) as session:
+        with spark.session(run, count_rows) as session:
             for name in planned:
                 clean_table(session, run, name, planned)
     _require_rows_of_the_day(run, planned["events"])
@@ -44,6 +45,7 @@ def run(run: Run, folder: Path) -> None:
         {"table_name": p.table, "arrival_date": p.day, **b} for ps in planned.values() for p in ps for b in p.books
     ]
     write_json(folder / "books.json", records)
+    write_json(folder / "cleaned.json", {"count_days": len(pending), "count_rows": count_rows})
 
 
 def files_of(run: Run) -> list[RawFile]:

@@ -37,6 +37,11 @@ class Partition:
         return (self.folder / "books.json").exists()
 
     @property
+    def count_rows(self) -> int:
+        """Rows that were delivered, before any is judged."""
+        return sum(file.count_rows for file in self.files)
+
+    @property
     def books(self) -> list[dict]:
         """One record per file and rule, and one for `accepted`: count_rows and an example."""
         return json.loads((self.folder / "books.json").read_text())

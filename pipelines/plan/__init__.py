@@ -1,0 +1,121 @@
+"""Plan: foretell what a night takes of time, memory and disk, and refuse one that this machine has no room for.
+
+A stage is foretold by what it took on the newest night that was whole, grown as its work grows; without such a night by
+the table in `needs`. See docs/decisions/0026-plan.md.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from pipelines.errors import NoRoom
+from pipelines.plan import needs, room
+from pipelines.plan import size as sizes
+from pipelines.plan.needs import MARGIN, NEEDS
+from pipelines.plan.size import Night, Size
+from pipelines.run import Run
+from pipelines.settings import Settings
+
+LOG = logging.getLogger("nightshelf")
+FAR = 5.0  # a night of less than a fifth of the work says little about one
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one stage will take: wall seconds, resident bytes at its peak, bytes that it adds to the home and that Spark
+    spills meanwhile; and whether an earlier night tells it, or the table."""
+
+    stage: str
+    wall_seconds: float
+    memory_bytes: float
+    disk_bytes: float
+    scratch_bytes: float
+    is_known: bool
+
+
+def foretell(run: Run, last: Night | None) -> list[Estimate]:
+    """By stage, what the run will take."""
+    size = sizes.of(run, last)
+    return [estimate(stage, size, run.settings, last) for stage in NEEDS]
+
+
+def estimate(stage: str, size: Size, told: Settings, last: Night | None) -> Estimate:
+    """By the last night where it did at least a fifth of the stage's work, else MARGIN times what the table says."""
+    need, spilled = NEEDS[stage], MARGIN * needs.scratch(size, told) if stage == "clean" else 0.0
+    work, arrays, disk = (one(size, told) for one in (need.work, need.arrays, need.disk))
+    resident = needs.resident(stage, told)
+    if last is None or work > FAR * need.work(last.size, last.run.settings) or stage not in last.took:
+        seconds = need.fixed_seconds + need.seconds * work
+        return Estimate(stage, MARGIN * seconds, resident + MARGIN * arrays, MARGIN * disk, spilled, False)
+    then, took = last.run.settings, last.took[stage]
+    seconds = grown(took["wall_seconds"], need.fixed_seconds, _ratio(work, need.work(last.size, then)))
+    held = took["peak_memory_mb"] * needs.MIB - needs.resident(stage, then) - MARGIN * need.arrays(last.size, then)
+    left = last.disk_bytes[stage] * _ratio(disk, need.disk(last.size, then)) if stage != "clean" else MARGIN * disk
+    return Estimate(stage, seconds, resident + MARGIN * arrays + held, left, spilled, True)
+
+
+def grown(seconds: float, fixed: float, ratio: float) -> float:
+    """Seconds of a stage whose work is `ratio` times what it was; starting it takes as long as ever."""
+    start = min(seconds, fixed)
+    return start + (seconds - start) * ratio
+
+
+def shortages(run: Run, told: Sequence[Estimate]) -> list[str]:
+    """What the stages that are still to be done want and this machine does not have, each with what lowers it."""
+    left = [one for one in told if not run.has(one.stage)]
+    return [*_of_memory(run, left), *_of_disk(run, left)]
+
+
+def refuse(run: Run) -> None:
+    """Raise NoRoom where the run has no room on this machine and no leave to start all the same."""
+    short = shortages(run, foretell(run, sizes.last_night(run.home)))
+    if short and run.start_anyway:
+        LOG.warning("%s starts by leave: %s\n%s", run.run_id, run.start_anyway, "\n".join(short))
+    elif short:
+        raise NoRoom(
+            f"{run.run_id} has no room on this machine; it was not opened, the current release stays.\n"
+            + "\n".join(short)
+            + '\n`nightshelf plan` tells it by stage. If you know better, run the night with --start-anyway "<reason>" '
+            "(in Airflow: the parameter start_anyway)."
+        )
+
+
+def _of_memory(run: Run, left: Sequence[Estimate]) -> list[str]:
+    """Each stage that wants more than all there is, although it may have it alone."""
+    has = room.memory_bytes()
+    return [
+        f"Memory: {one.stage} wants {shown(one.memory_bytes)}, and this machine has {shown(has)}. "
+        f"{_lower(one.stage, run.settings)}."
+        for one in left
+        if one.memory_bytes > has
+    ]
+
+
+def _lower(stage: str, told: Settings) -> str:
+    """The settings that make a stage smaller, as they are."""
+    named = [f"{name} ({attrgetter(name)(told)})" for name in NEEDS[stage].settings]
+    return f"Lower {' or '.join(named)}" if named else "Take a larger machine"
+
+
+def _of_disk(run: Run, left: Sequence[Estimate]) -> list[str]:
+    kept = run.settings.retention
+    wanted = {
+        run.home: sum(one.disk_bytes for one in left),
+        room.scratch(run.home): sum(one.scratch_bytes for one in left),
+    }
+    return [
+        f"Disk: {shown(disk.wanted_bytes)} are wanted under {' and '.join(map(str, disk.folders))}, and "
+        f"{shown(disk.free_bytes)} are free. Make room, lower retention.runs ({kept.runs}) or retention.releases "
+        f"({kept.releases}), or move it: NIGHTSHELF_HOME for all, SPARK_LOCAL_DIRS for what Spark spills."
+        for disk in room.disks(wanted)
+        if disk.wanted_bytes > disk.free_bytes
+    ]
+
+
+def shown(count_bytes: float) -> str:
+    return f"{count_bytes / 2**30:.1f} GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f} MiB"
+
+
+def _ratio(now: float, then: float) -> float:
+    return now / then if then else 1.0

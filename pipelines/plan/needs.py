@@ -1,0 +1,203 @@
+"""What each stage needs by how much it works on: the table that foretells a shop's first night.
+
+Seconds are those of `benchmarks/night.py` on two cores (benchmarks/README.md), for a generated shop and for UCI Online
+Retail; cleaning's are those of `benchmarks/cleaning.py`. What a further thread brings is not known, and not counted on.
+Bytes are those of the largest arrays and files. What is told from this table is MARGIN times what it says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.plan.size import Size
+from pipelines.settings import Settings
+
+MARGIN = 1.5
+MIB = 1 << 20
+PYTHON = 1200 * MIB  # resident before rows count: libraries, and what a night holds of the smallest shop
+BEYOND_HEAP = 900 * MIB  # of Java beside its heap, and of Python beside Java: 2.9 GiB at a heap of 2 (cleaning.py)
+DAY_ROWS = 10_000  # a table's day costs cleaning as much as so many rows: its files are opened, its books are closed
+QUERIES_PER_EVENT = 0.02  # distinct ones
+BUYERS = 0.5  # share of users who buy within one window
+UNION = 2.8  # candidates of a user over what one source may propose
+FILLED = 0.6  # candidates that a user has over those that could be kept
+ROW_OF_IDS = 160  # bytes of a row of a frame with two ids, which are text there, and three numbers
+NEIGHBOURLY = 3000  # sparse neighbours: a pair of items costs as much as so many steps of EASE
+
+
+@dataclass(frozen=True)
+class Need:
+    """One stage's: `fixed_seconds` and `seconds` per unit of `work`; bytes of its arrays; bytes that it leaves on disk;
+    and the settings that lower them."""
+
+    fixed_seconds: float
+    seconds: float
+    work: Callable[[Size, Settings], float]
+    arrays: Callable[[Size, Settings], float]
+    disk: Callable[[Size, Settings], float]
+    settings: tuple[str, ...] = ()
+
+
+def resident(stage: str, told: Settings) -> float:
+    """Bytes that a stage holds whatever the shop."""
+    return told.clean.memory_mb * MIB + BEYOND_HEAP if stage == "clean" else PYTHON
+
+
+def nothing(size: Size, told: Settings) -> float:
+    return 0.0
+
+
+def cuts(told: Settings) -> int:
+    """Trainings of a night."""
+    return told.holdout.windows + 1
+
+
+def queries(size: Size, told: Settings) -> float:
+    return min(told.search.max_queries, QUERIES_PER_EVENT * size.count_events)
+
+
+def shelf_rows(size: Size, told: Settings) -> float:
+    return size.count_users * sum(map(told.length_of, told.shelves))
+
+
+def candidate_rows(size: Size, told: Settings) -> float:
+    """Of `user_candidates`."""
+    return size.count_users * FILLED * told.fuse.depth * len(told.shelves)
+
+
+def lesson_rows(size: Size, told: Settings) -> float:
+    """Candidates that teach the ranker, of all windows."""
+    users = min(BUYERS * size.count_users, told.fuse.learn_users)
+    return told.holdout.windows * users * UNION * told.fuse.candidates
+
+
+def cleaning_work(size: Size, told: Settings) -> float:
+    return size.pending_rows + DAY_ROWS * size.pending_days
+
+
+def cleaning_disk(size: Size, told: Settings) -> float:
+    """Rows as they landed and as they are kept, and a table's day in files of its own."""
+    return 200 * size.pending_rows + 32_768 * size.pending_days
+
+
+def scratch(size: Size, told: Settings) -> float:
+    """What Spark shuffles of the rows that it cleans, compressed."""
+    return 100 * size.pending_rows
+
+
+def als_work(size: Size, told: Settings) -> float:
+    return cuts(told) * told.als.epochs * told.als.factors * size.count_events
+
+
+def als_arrays(size: Size, told: Settings) -> float:
+    """Rows with ids; the matrix (U, I) in four copies of 12 bytes a cell; float32 factors of every cut."""
+    return (ROW_OF_IDS + 4 * 12) * size.count_events + als_disk(size, told)
+
+
+def als_disk(size: Size, told: Settings) -> float:
+    """(U, F) and (I, F) float32, for every cut."""
+    return cuts(told) * (size.count_users + size.count_items) * told.als.factors * 4
+
+
+def is_dense(size: Size, told: Settings) -> bool:
+    return size.count_items <= told.neighbours.largest_dense
+
+
+def neighbours_work(size: Size, told: Settings) -> float:
+    """EASE inverts (I, I); sparse neighbours sort what is stored of it."""
+    return cuts(told) * size.count_items**2 * (size.count_items if is_dense(size, told) else NEIGHBOURLY)
+
+
+def neighbours_arrays(size: Size, told: Settings) -> float:
+    """Of EASE (I, I) as a sparse product of 12 bytes a cell, in float64 and in float32; else a block of 1024 items
+    against all, a third of its cells stored at 60 bytes, and (I, kept) twice at 12. Rows with ids in both cases."""
+    items, rows = size.count_items, (ROW_OF_IDS + 4 * 12) * size.count_events
+    return rows + (24 * items**2 if is_dense(size, told) else items * (1024 * 20 + 24 * told.neighbours.kept))
+
+
+def neighbours_disk(size: Size, told: Settings) -> float:
+    items = size.count_items
+    return cuts(told) * (4 * items**2 if is_dense(size, told) else 12 * items * told.neighbours.kept)
+
+
+def profile_work(size: Size, told: Settings) -> float:
+    """Examples that the networks read."""
+    profile = told.profile
+    return cuts(told) * (profile.steps * profile.batch_size + profile.sequence_epochs * size.count_users)
+
+
+def profile_arrays(size: Size, told: Settings) -> float:
+    """Histories (U, H) and examples (N, H) of 40 bytes a place, one event in five being a first purchase; user vectors."""
+    histories = size.count_users + size.count_events / 5
+    return 40 * histories * told.profile.history_length + ROW_OF_IDS * size.count_events + profile_disk(size, told)
+
+
+def profile_disk(size: Size, told: Settings) -> float:
+    """For every cut the vectors (U + I, E), twice (U + I, S) of the sequence and its network, and the encoder."""
+    width = told.profile.embedding_size + 2 * told.profile.sequence_size
+    return cuts(told) * ((size.count_users + size.count_items) * width * 4 + 2 * MIB)
+
+
+def fuse_work(size: Size, told: Settings) -> float:
+    """Rows that are learnt from, by trees; rows that are served cost a tenth as much."""
+    served = size.count_users * UNION * told.fuse.candidates
+    return told.fuse.trees * (lesson_rows(size, told) + served / 10)
+
+
+def fuse_arrays(size: Size, told: Settings) -> float:
+    """60 features of float32, scores and copies: 850 bytes a row that teaches; rows with ids; the sources of one cut."""
+    sources = als_disk(size, told) / cuts(told) + profile_disk(size, told) / cuts(told)
+    return 850 * lesson_rows(size, told) + ROW_OF_IDS * size.count_events + sources + told.fuse.memory_mb * MIB
+
+
+def fuse_disk(size: Size, told: Settings) -> float:
+    return 27 * candidate_rows(size, told)
+
+
+def shelve_arrays(size: Size, told: Settings) -> float:
+    """Candidates as a frame and as a table, finished lists as frames with ids and reasons."""
+    return 250 * candidate_rows(size, told) + 600 * shelf_rows(size, told)
+
+
+def shelve_disk(size: Size, told: Settings) -> float:
+    return 27 * candidate_rows(size, told) + 75 * shelf_rows(size, told)
+
+
+def answers(size: Size, told: Settings) -> float:
+    """Rows of `search_results` and of `user_search_results`."""
+    own = min(told.search.max_user_queries, size.count_events / 7) * told.search.user_results
+    return queries(size, told) * told.search.results + own
+
+
+def validate_arrays(size: Size, told: Settings) -> float:
+    """The finished lists and the answers as frames, text in seven columns, and Great Expectations beside them."""
+    return 800 * (shelf_rows(size, told) + queries(size, told) * told.search.results)
+
+
+def validate_disk(size: Size, told: Settings) -> float:
+    """The release."""
+    return 12 * MIB + 30 * (candidate_rows(size, told) + shelf_rows(size, told) + answers(size, told))
+
+
+def build_disk(size: Size, told: Settings) -> float:
+    return 12 * MIB + 170 * size.count_events
+
+
+NEEDS = {
+    # DuckDB takes four fifths of the memory that is there and spills what is more: `build` has no arrays of its own
+    "clean": Need(37, 6.3e-6, cleaning_work, nothing, cleaning_disk, ("clean.memory_mb",)),
+    "admit": Need(6, 0, nothing, nothing, nothing),
+    "build": Need(21, 1.9e-5, lambda size, told: size.count_events, nothing, build_disk),
+    "train_als": Need(1, 3.2e-9, als_work, als_arrays, als_disk, ("als.factors",)),
+    "train_neighbours": Need(0.3, 3.4e-11, neighbours_work, neighbours_arrays, neighbours_disk,
+                             ("neighbours.largest_dense", "neighbours.kept")),
+    "train_profile": Need(5, 4.4e-4, profile_work, profile_arrays, profile_disk,
+                          ("profile.history_length", "profile.sequence_size")),
+    "fuse": Need(10, 8.3e-7, fuse_work, fuse_arrays, fuse_disk, ("fuse.learn_users", "fuse.candidates")),
+    "shelve": Need(1, 2.6e-5, shelf_rows, shelve_arrays, shelve_disk, ("fuse.depth", "shelve.length")),
+    "search": Need(6, 3.3e-3, queries, lambda size, told: 200 * answers(size, told),
+                   lambda size, told: 30 * answers(size, told), ("search.max_queries", "search.results")),
+    "validate": Need(10, 8.3e-5, lambda size, told: shelf_rows(size, told) + queries(size, told) * told.search.results,
+                     validate_arrays, validate_disk, ("shelve.length", "search.max_queries")),
+    "publish": Need(1, 0, nothing, nothing, nothing),
+    "report": Need(1, 0, nothing, nothing, nothing),
+}  # fmt: skip
