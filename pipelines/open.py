@@ -27,7 +27,7 @@ def open_run(
     models_of: str | None = None,
 ) -> Run:
     """Open the run `<day>.<label>`, or the same one again; without `day`, the day before `fired_at` in the shop's zone.
-    `admit_anyway` lets this run alone go on past a stop of the input gate, `start_anyway` where the machine seems to have
+    `admit_anyway` lets this run alone go on past a stop of the input gate, `start_anyway` start where there seems to be
     no room for it. With `models_of`, a run, nothing is trained, and the catalogue is the one that has arrived by
     `fired_at`.
 

@@ -154,6 +154,7 @@ def test_publishing_is_announced_as_an_asset(nightly):
         ("nightly_recommendations", {"settings": {"als.factors": [32]}}),
         ("nightly_recommendations", {"settings": {"Not A Name": 1}}),
         ("nightly_recommendations", {"admit_anyway": ""}),
+        ("nightly_recommendations", {"start_anyway": ""}),
         ("hotfix_exclude", {"item": "i1"}),
         ("hotfix_exclude", {"item": "", "why": "recalled"}),
         ("search_queries", {}),
@@ -228,12 +229,12 @@ class Stages:
     def lease(self) -> Path:
         return self.home / "runs" / f"{DAY}.nightly.lease"
 
-    def open_run(self, *, owner, day, label, overrides, fired_at, admit_anyway):
+    def open_run(self, *, owner, day, label, overrides, fired_at, admit_anyway, start_anyway):
         self._perform("open")
         self.lease.parent.mkdir(parents=True, exist_ok=True)
         self.lease.write_text(json.dumps({"owner": owner}))
         self.opened = {"day": day, "label": label, "overrides": overrides, "fired_at": fired_at}
-        self.leave = admit_anyway
+        self.leaves = admit_anyway, start_anyway
         return type("Opened", (), {"run_id": f"{DAY}.nightly"})
 
     def perform(self, stage: str, run_id: str) -> None:
@@ -260,12 +261,13 @@ def run_dag(dag, conf=None) -> tuple[str, dict[str, str]]:
 @pytest.mark.slow
 def test_a_good_night_performs_every_stage_once_and_hands_the_run_back(nightly, stages):
     """All stages run in order, the trigger's values reach `open`, and the lease is gone afterwards."""
-    state, tasks = run_dag(nightly, {"day": str(DAY), "settings": {"als.factors": 8}, "admit_anyway": "stock taking"})
+    leaves = {"admit_anyway": "stock taking", "start_anyway": "it swaps"}
+    state, tasks = run_dag(nightly, {"day": str(DAY), "settings": {"als.factors": 8}, **leaves})
     assert (state, set(tasks.values())) == ("success", {"success"})
     assert sorted(stages.performed) == sorted(["open", *night.STAGES])
     assert (stages.opened["day"], stages.opened["label"]) == (DAY, "nightly")
     assert stages.opened["overrides"] == {"als.factors": 8}
-    assert stages.leave == Override("stock taking", "dag_test")
+    assert stages.leaves == (Override("stock taking", "dag_test"), Override("it swaps", "dag_test"))
     assert not stages.lease.exists()
 
 
@@ -273,7 +275,7 @@ def test_a_good_night_performs_every_stage_once_and_hands_the_run_back(nightly, 
 def test_without_a_day_the_moment_of_firing_decides(nightly, stages):
     """A scheduled run leaves the day open and passes on when it fired."""
     run_dag(nightly)
-    assert (stages.opened["day"], stages.leave) == (None, None)
+    assert (stages.opened["day"], stages.leaves) == (None, (None, None))
     assert abs(stages.opened["fired_at"] - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
 
 

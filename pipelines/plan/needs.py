@@ -126,7 +126,7 @@ def profile_work(size: Size, told: Settings) -> float:
 
 
 def profile_arrays(size: Size, told: Settings) -> float:
-    """Histories (U, H) and examples (N, H) of 40 bytes a place, one event in five being a first purchase; user vectors."""
+    """Histories (U, H) and examples (N, H) of 40 bytes a place, one event in five being a first purchase; vectors."""
     histories = size.count_users + size.count_events / 5
     return 40 * histories * told.profile.history_length + ROW_OF_IDS * size.count_events + profile_disk(size, told)
 
@@ -144,7 +144,7 @@ def fuse_work(size: Size, told: Settings) -> float:
 
 
 def fuse_arrays(size: Size, told: Settings) -> float:
-    """60 features of float32, scores and copies: 850 bytes a row that teaches; rows with ids; the sources of one cut."""
+    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows with ids; the sources of one cut."""
     sources = als_disk(size, told) / cuts(told) + profile_disk(size, told) / cuts(told)
     return 850 * lesson_rows(size, told) + ROW_OF_IDS * size.count_events + sources + told.fuse.memory_mb * MIB
 
