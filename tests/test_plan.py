@@ -101,6 +101,14 @@ def test_arrays_are_counted_cell_by_cell():
     assert more == pytest.approx(MARGIN * 3 * (2001 + 600) * TOLD.als.factors * 4)
 
 
+def test_lowered_settings_lower_what_a_night_held_in_proportion():
+    """Half of the arrays hold half of what the rows held, however much the table overrates them."""
+    half = parse({"fuse": {"learn_users": 10_000, "memory_mb": 16}})
+    whole, less = (by_stage(LARGE, told, night_of(LARGE))["fuse"].memory_bytes for told in (TOLD, half))
+    assert needs.PYTHON < less < whole == TAKEN[1] * MIB
+    assert plan.held(was=100, then=1000, now=500) == 50
+
+
 def test_ease_takes_what_its_matrix_takes():
     """A catalogue of 10,000 items wants more than three times 8 I², one item more is served by sparse neighbours."""
     dense, sparse = (by_stage(replace(GENERATED, count_items=count))["train_neighbours"] for count in (10_000, 10_001))

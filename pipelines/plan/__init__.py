@@ -41,24 +41,42 @@ def foretell(run: Run, last: Night | None) -> list[Estimate]:
 
 
 def estimate(stage: str, size: Size, told: Settings, last: Night | None) -> Estimate:
-    """By the last night where it did at least a fifth of the stage's work, else MARGIN times what the table says."""
-    need, spilled = NEEDS[stage], MARGIN * needs.scratch(size, told) if stage == "clean" else 0.0
-    work, arrays, disk = (one(size, told) for one in (need.work, need.arrays, need.disk))
-    resident = needs.resident(stage, told)
-    if last is None or work > FAR * need.work(last.size, last.run.settings) or stage not in last.took:
-        seconds = need.fixed_seconds + need.seconds * work
-        return Estimate(stage, MARGIN * seconds, resident + MARGIN * arrays, MARGIN * disk, spilled, False)
-    then, took = last.run.settings, last.took[stage]
-    seconds = grown(took["wall_seconds"], need.fixed_seconds, _ratio(work, need.work(last.size, then)))
-    held = took["peak_memory_mb"] * needs.MIB - needs.resident(stage, then) - MARGIN * need.arrays(last.size, then)
-    left = last.disk_bytes[stage] * _ratio(disk, need.disk(last.size, then)) if stage != "clean" else MARGIN * disk
-    return Estimate(stage, seconds, resident + MARGIN * arrays + held, left, spilled, True)
+    """By the last night where it did at least a fifth of the stage's work, else by the table."""
+    work = NEEDS[stage].work
+    if last and stage in last.took and work(size, told) <= FAR * work(last.size, last.run.settings):
+        return _by_night(stage, size, told, last)
+    return _by_table(stage, size, told)
+
+
+def _by_table(stage: str, size: Size, told: Settings) -> Estimate:
+    need = NEEDS[stage]
+    seconds = need.fixed_seconds + need.seconds * need.work(size, told)
+    memory = needs.resident(stage, told) + MARGIN * need.arrays(size, told)
+    return Estimate(stage, MARGIN * seconds, memory, MARGIN * need.disk(size, told), _spilled(stage, size, told), False)
+
+
+def _by_night(stage: str, size: Size, told: Settings, last: Night) -> Estimate:
+    """What cleaning leaves lies in the lake beside what earlier nights cleaned, so that the table tells it."""
+    need, then, took = NEEDS[stage], (last.size, last.run.settings), last.took[stage]
+    seconds = grown(took["wall_seconds"], need.fixed_seconds, _ratio(need.work(size, told), need.work(*then)))
+    was = took["peak_memory_mb"] * needs.MIB - needs.resident(stage, last.run.settings)
+    memory = needs.resident(stage, told) + held(was, need.arrays(*then), need.arrays(size, told))
+    left = last.disk_bytes[stage] * _ratio(need.disk(size, told), need.disk(*then))
+    if stage == "clean":
+        left = MARGIN * need.disk(size, told)
+    return Estimate(stage, seconds, memory, left, _spilled(stage, size, told), True)
 
 
 def grown(seconds: float, fixed: float, ratio: float) -> float:
     """Seconds of a stage whose work is `ratio` times what it was; starting it takes as long as ever."""
     start = min(seconds, fixed)
     return start + (seconds - start) * ratio
+
+
+def held(was: float, then: float, now: float) -> float:
+    """Bytes that a stage holds by its rows: `was` when the arrays that are counted came to `then`. They grow
+    by what is more of them, with the margin, and shrink in proportion."""
+    return was + MARGIN * (now - then) if now >= then else was * now / then
 
 
 def shortages(run: Run, told: Sequence[Estimate]) -> list[str]:
@@ -115,6 +133,10 @@ def _of_disk(run: Run, left: Sequence[Estimate]) -> list[str]:
 
 def shown(count_bytes: float) -> str:
     return f"{count_bytes / 2**30:.1f} GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f} MiB"
+
+
+def _spilled(stage: str, size: Size, told: Settings) -> float:
+    return MARGIN * needs.scratch(size, told) if stage == "clean" else 0.0
 
 
 def _ratio(now: float, then: float) -> float:
