@@ -4,10 +4,11 @@
     python benchmarks/als.py --users 200000 --items 50000 --rounds 1
 
 Each contender has a process of its own, and they take turns. It trains with one sweep, once to warm up, and with
-`--sweeps` more, so that seconds per sweep are those between; what comes before and after is in the whole. Memory is the most that the
-process tree held at once. The loss is that of the paper (Hu, Koren and Volinsky, 2008, equation 3) for the factors of
-the longer training, under the same confidences and regularisation. MLlib weighs the squared norm of a user or item by
-the number of its ratings: it gets the regularisation over the mean of that for users, and minimises another loss.
+`--sweeps` more, so that seconds per sweep are those between; what comes before and after is in the whole. Memory is the
+most that the process tree held at once. The loss is that of the paper (Hu, Koren and Volinsky, 2008, equation 3) for the
+factors of the longer training, under the same confidences and regularisation. MLlib weighs the squared norm of a user
+or item by the number of its ratings: it gets the regularisation over the mean of that for users, and minimises another
+loss.
 """
 
 import argparse
