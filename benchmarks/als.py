@@ -5,10 +5,10 @@
 
 Each contender has a process of its own, and they take turns. It trains with one sweep, once to warm up, and with
 `--sweeps` more, so that seconds per sweep are those between; what comes before and after is in the whole. Memory is the
-most that the process tree held at once. The loss is that of the paper (Hu, Koren and Volinsky, 2008, equation 3) for the
-factors of the longer training, under the same confidences and regularisation. MLlib weighs the squared norm of a user
-or item by the number of its ratings: it gets the regularisation over the mean of that for users, and minimises another
-loss.
+most that the process tree held at once. The loss is that of the paper (Hu, Koren and Volinsky, 2008, equation 3) for
+the factors of the longer training, under the same confidences and regularisation. MLlib weighs the squared norm of a
+user or item by the number of its ratings: it gets the regularisation over the mean of that for users, and minimises
+another loss.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 
+ROWS = 1 << 16
 AS_IT_COMES = ("OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")  # what plain `implicit` is not told
 
 
@@ -194,8 +195,10 @@ def loss(task: Task, users: np.ndarray, items: np.ndarray) -> float:
     """Σ c (p - xy)² + λ (Σ|x|² + Σ|y|²) over all cells (U, I): those that are empty by the products of the factors."""
     x, y = users.astype(np.float64), items.astype(np.float64)
     everywhere = np.sum((x.T @ x) * (y.T @ y))  # Σ (xy)²
-    stored = task.bought.tocoo()
-    score = np.einsum("rf,rf->r", x[stored.row], y[stored.col])
+    stored, score = task.bought.tocoo(), np.empty(task.bought.nnz)
+    for start in range(0, len(score), ROWS):  # all rows at once would hold more than the training did
+        part = slice(start, start + ROWS)
+        score[part] = np.einsum("rf,rf->r", x[stored.row[part]], y[stored.col[part]])
     confidence = 1 + task.alpha * stored.data
     return float(
         everywhere
