@@ -55,7 +55,7 @@ def test_every_stage_of_the_night_is_foretold():
 
 @pytest.mark.parametrize(
     ("size", "told", "measured_seconds"),
-    [(GENERATED, {}, 561), (RETAIL, {"holdout": {"days": 28}}, 684)],
+    [(GENERATED, {}, 413), (RETAIL, {"holdout": {"days": 28}}, 394)],
     ids=["generated shop", "Online Retail"],
 )
 def test_the_table_foretells_the_nights_that_it_was_made_from(size: Size, told: dict, measured_seconds: float):

@@ -1,8 +1,9 @@
 """What each stage needs by how much it works on: the table that foretells a shop's first night.
 
-Seconds are those of `benchmarks/night.py` on two cores (benchmarks/README.md), for a generated shop and for UCI Online
-Retail; cleaning's are those of `benchmarks/cleaning.py`. What a further thread brings is not known, and not counted on.
-Bytes are those of the largest arrays and files. What is told from this table is MARGIN times what it says.
+Seconds are fitted to what `benchmarks/night.py` printed on two cores (benchmarks/README.md): wall seconds of UCI Online
+Retail, CPU seconds of the generated shop; those of cleaning to `benchmarks/cleaning.py` too. What a further thread
+brings is not known, and not counted on. Bytes are those of the largest arrays and files. What is told from this table
+is MARGIN times what it says.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ MARGIN = 1.5
 MIB = 1 << 20
 PYTHON = 1200 * MIB  # resident before rows count: libraries, and what a night holds of the smallest shop
 BEYOND_HEAP = 900 * MIB  # of Java beside its heap, and of Python beside Java: 2.9 GiB at a heap of 2 (cleaning.py)
-DAY_ROWS = 10_000  # a table's day costs cleaning as much as so many rows: its files are opened, its books are closed
+DAY_ROWS = 5_000  # a table's day costs cleaning as much as so many rows: its files are opened, its books are closed
 QUERIES_PER_EVENT = 0.02  # distinct ones
 BUYERS = 0.5  # share of users who buy within one window
 UNION = 2.8  # candidates of a user over what one source may propose
@@ -138,9 +139,9 @@ def profile_disk(size: Size, told: Settings) -> float:
 
 
 def fuse_work(size: Size, told: Settings) -> float:
-    """Rows that are learnt from, by trees; rows that are served cost a tenth as much."""
+    """Rows that are learnt from, by trees; rows that are served cost two fifths as much."""
     served = size.count_users * UNION * told.fuse.candidates
-    return told.fuse.trees * (lesson_rows(size, told) + served / 10)
+    return told.fuse.trees * (lesson_rows(size, told) + 0.4 * served)
 
 
 def fuse_arrays(size: Size, told: Settings) -> float:
@@ -184,20 +185,20 @@ def build_disk(size: Size, told: Settings) -> float:
 
 NEEDS = {
     # DuckDB takes four fifths of the memory that is there and spills what is more: `build` has no arrays of its own
-    "clean": Need(37, 6.3e-6, cleaning_work, nothing, cleaning_disk, ("clean.memory_mb",)),
-    "admit": Need(6, 0, nothing, nothing, nothing),
-    "build": Need(21, 1.9e-5, lambda size, told: size.count_events, nothing, build_disk),
-    "train_als": Need(1, 3.2e-9, als_work, als_arrays, als_disk, ("als.factors",)),
-    "train_neighbours": Need(0.3, 3.4e-11, neighbours_work, neighbours_arrays, neighbours_disk,
+    "clean": Need(30, 6e-6, cleaning_work, nothing, cleaning_disk, ("clean.memory_mb",)),
+    "admit": Need(3, 0, nothing, nothing, nothing),
+    "build": Need(10, 3.4e-5, lambda size, told: size.count_events, nothing, build_disk),
+    "train_als": Need(0.3, 3.2e-9, als_work, als_arrays, als_disk, ("als.factors",)),
+    "train_neighbours": Need(0.2, 2.2e-11, neighbours_work, neighbours_arrays, neighbours_disk,
                              ("neighbours.largest_dense", "neighbours.kept")),
-    "train_profile": Need(5, 4.4e-4, profile_work, profile_arrays, profile_disk,
+    "train_profile": Need(5, 4e-4, profile_work, profile_arrays, profile_disk,
                           ("profile.history_length", "profile.sequence_size")),
-    "fuse": Need(10, 8.3e-7, fuse_work, fuse_arrays, fuse_disk, ("fuse.learn_users", "fuse.candidates")),
-    "shelve": Need(1, 2.6e-5, shelf_rows, shelve_arrays, shelve_disk, ("fuse.depth", "shelve.length")),
-    "search": Need(6, 3.3e-3, queries, lambda size, told: 200 * answers(size, told),
+    "fuse": Need(10, 2.2e-7, fuse_work, fuse_arrays, fuse_disk, ("fuse.learn_users", "fuse.candidates")),
+    "shelve": Need(0.5, 3.2e-5, shelf_rows, shelve_arrays, shelve_disk, ("fuse.depth", "shelve.length")),
+    "search": Need(7, 4e-3, queries, lambda size, told: 200 * answers(size, told),
                    lambda size, told: 30 * answers(size, told), ("search.max_queries", "search.results")),
-    "validate": Need(10, 8.3e-5, lambda size, told: shelf_rows(size, told) + queries(size, told) * told.search.results,
+    "validate": Need(4, 2.5e-5, lambda size, told: shelf_rows(size, told) + queries(size, told) * told.search.results,
                      validate_arrays, validate_disk, ("shelve.length", "search.max_queries")),
-    "publish": Need(1, 0, nothing, nothing, nothing),
-    "report": Need(1, 0, nothing, nothing, nothing),
+    "publish": Need(0.5, 0, nothing, nothing, nothing),
+    "report": Need(0.5, 0, nothing, nothing, nothing),
 }  # fmt: skip
