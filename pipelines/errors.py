@@ -29,7 +29,7 @@ class DaysFailed(NightshelfError):
     """Of several days some could not be built."""
 
 
-class NoRoom(NightshelfError):
+class NightTooLarge(NightshelfError):
     """A night wants more memory or disk than the machine has."""
 
 

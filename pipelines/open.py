@@ -31,7 +31,8 @@ def open_run(
     no room for it. With `models_of`, a run, nothing is trained, and the catalogue is the one that has arrived by
     `fired_at`.
 
-    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, RunBusy or NoRoom, and then leaves no trace.
+    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, RunBusy, NoRoom or
+    NightTooLarge, and then leaves no trace.
     """
     root = home or run.home()
     resolved = settings.load(root, overrides)

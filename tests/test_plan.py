@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipelines import plan
 from pipelines.__main__ import app
-from pipelines.errors import NoRoom
+from pipelines.errors import NightTooLarge
 from pipelines.night import STAGES
 from pipelines.open import described, open_run
 from pipelines.plan import Estimate, needs, room
@@ -190,7 +190,7 @@ def opened(home: Path, **told: object) -> Run:
 @pytest.mark.usefixtures("without_memory")
 def test_a_night_without_memory_is_not_opened(shop: Path):
     """The message names stage, figures, the setting with its value and the way past; neither run nor lease is left."""
-    with pytest.raises(NoRoom) as refused:
+    with pytest.raises(NightTooLarge) as refused:
         opened(shop)
     told = str(refused.value)
     assert "Memory: clean wants 2.9 GiB, and this machine has 2.4 GiB. Lower clean.memory_mb (2048)." in told
@@ -203,7 +203,9 @@ def test_a_night_without_memory_is_not_opened(shop: Path):
 def test_a_night_without_disk_is_not_opened(shop: Path, monkeypatch: pytest.MonkeyPatch):
     """What is wanted and free, where, and what makes room."""
     monkeypatch.delenv("SPARK_LOCAL_DIRS")
-    with pytest.raises(NoRoom, match=rf"under {shop} and {shop}/spark, and 3 MiB are free.*retention.runs \(14\)"):
+    with pytest.raises(
+        NightTooLarge, match=rf"under {shop} and {shop}/spark, and 3 MiB are free.*retention.runs \(14\)"
+    ):
         opened(shop)
     assert list((shop / "runs").iterdir()) == []
 
@@ -216,7 +218,7 @@ def test_leave_to_start_is_of_one_run_and_kept(shop: Path):
     assert json.loads((run.folder / "run.json").read_text())["start_anyway"]["who"] == "anna"
     assert opened(shop) == run
     assert replace(run, start_anyway=None).fingerprint == run.fingerprint
-    with pytest.raises(NoRoom):
+    with pytest.raises(NightTooLarge):
         opened(shop, label="other")
 
 
@@ -244,7 +246,7 @@ def test_plan_opens_nothing_and_ends_as_the_night_would(shop: Path, monkeypatch:
     assert (words, told.exit_code) == ([*STAGES, "the"], 0)
     assert "what was measured on other shops, 1.5 times" in told.output
     monkeypatch.setattr(room, "memory_bytes", lambda: 2500 * MIB)
-    assert isinstance(CliRunner().invoke(app, ["plan", "--day", "2026-03-01"]).exception, NoRoom)
+    assert isinstance(CliRunner().invoke(app, ["plan", "--day", "2026-03-01"]).exception, NightTooLarge)
     assert CliRunner().invoke(app, ["plan", "--set", "clean.memory_mb=1024"]).exit_code == 0
     assert not (shop / "runs").exists()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from pipelines.errors import NoRoom
+from pipelines.errors import NightTooLarge
 from pipelines.plan import needs, room
 from pipelines.plan import size as sizes
 from pipelines.plan.needs import MARGIN, NEEDS
@@ -86,12 +86,12 @@ def shortages(run: Run, told: Sequence[Estimate]) -> list[str]:
 
 
 def refuse(run: Run) -> None:
-    """Raise NoRoom where the run has no room on this machine and no leave to start all the same."""
+    """Raise NightTooLarge where the run has no room on this machine and no leave to start all the same."""
     short = shortages(run, foretell(run, sizes.last_night(run.home)))
     if short and run.start_anyway:
         LOG.warning("%s starts by leave: %s\n%s", run.run_id, run.start_anyway, "\n".join(short))
     elif short:
-        raise NoRoom(
+        raise NightTooLarge(
             f"{run.run_id} has no room on this machine; it was not opened, the current release stays.\n"
             + "\n".join(short)
             + '\n`nightshelf plan` tells it by stage. If you know better, run the night with --start-anyway "<reason>" '

@@ -12,7 +12,7 @@ from pipelines.run import Run
 
 
 def tell(console: Console, run: Run) -> None:
-    """Print the plan of a run that is not opened; raises NoRoom where it would be refused."""
+    """Print the plan of a run that is not opened; raises NightTooLarge where it would be refused."""
     last = sizes.last_night(run.home)
     told = plan.foretell(run, last)
     console.print(table(run, told, last))
