@@ -31,16 +31,16 @@ MEMORY = (
 LONGEST = 400  # characters of such a line that are told
 WRITES = {"open": "", "clean": "lake", "publish": "warehouse"}  # what writes elsewhere than in its folder of the run
 LOWER = {  # what a stage's memory follows
-    "clean": ("clean.memory_mb", "machine.threads"),
+    "clean": ("clean.memory_mb",),
     "admit": ("admit.history_days",),
     "build": ("machine.threads", "shelve.pair_days"),
     "train_als": ("als.factors",),
     "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
-    "train_profile": ("profile.batch_size", "profile.history_length"),
+    "train_profile": ("profile.history_length", "profile.sequence_size"),
     "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.candidates"),
-    "shelve": ("fuse.depth", "shelve.breadth"),
+    "shelve": ("fuse.depth", "shelve.length"),
     "search": ("search.max_queries", "search.results"),
-    "validate": ("fuse.depth", "search.results"),
+    "validate": ("shelve.length", "search.max_queries"),
 }
 
 

@@ -16,6 +16,7 @@ from pipelines.plan.needs import MARGIN, NEEDS
 from pipelines.plan.size import Night, Size
 from pipelines.run import Run
 from pipelines.settings import Settings
+from pipelines.shortages import LOWER
 
 LOG = logging.getLogger("nightshelf")
 FAR = 5.0  # a night of less than a fifth of the work says little about one
@@ -112,7 +113,7 @@ def _of_memory(run: Run, left: Sequence[Estimate]) -> list[str]:
 
 def _lower(stage: str, told: Settings) -> str:
     """The settings that make a stage smaller, as they are."""
-    named = [f"{name} ({attrgetter(name)(told)})" for name in NEEDS[stage].settings]
+    named = [f"{name} ({attrgetter(name)(told)})" for name in LOWER.get(stage, ())]
     return f"Lower {' or '.join(named)}" if named else "Take a larger machine"
 
 

@@ -27,15 +27,13 @@ NEIGHBOURLY = 3000  # sparse neighbours: a pair of items costs as much as so man
 
 @dataclass(frozen=True)
 class Need:
-    """One stage's: `fixed_seconds` and `seconds` per unit of `work`; bytes of its arrays; bytes that it leaves on disk;
-    and the settings that lower them."""
+    """One stage's: `fixed_seconds` and `seconds` per unit of `work`; bytes of its arrays and on disk."""
 
     fixed_seconds: float
     seconds: float
     work: Callable[[Size, Settings], float]
     arrays: Callable[[Size, Settings], float]
     disk: Callable[[Size, Settings], float]
-    settings: tuple[str, ...] = ()
 
 
 def resident(stage: str, told: Settings) -> float:
@@ -185,20 +183,18 @@ def build_disk(size: Size, told: Settings) -> float:
 
 NEEDS = {
     # DuckDB takes four fifths of the memory that is there and spills what is more: `build` has no arrays of its own
-    "clean": Need(30, 6e-6, cleaning_work, nothing, cleaning_disk, ("clean.memory_mb",)),
+    "clean": Need(30, 6e-6, cleaning_work, nothing, cleaning_disk),
     "admit": Need(3, 0, nothing, nothing, nothing),
     "build": Need(10, 3.4e-5, lambda size, told: size.count_events, nothing, build_disk),
-    "train_als": Need(0.3, 3.2e-9, als_work, als_arrays, als_disk, ("als.factors",)),
-    "train_neighbours": Need(0.2, 2.2e-11, neighbours_work, neighbours_arrays, neighbours_disk,
-                             ("neighbours.largest_dense", "neighbours.kept")),
-    "train_profile": Need(5, 4e-4, profile_work, profile_arrays, profile_disk,
-                          ("profile.history_length", "profile.sequence_size")),
-    "fuse": Need(10, 2.2e-7, fuse_work, fuse_arrays, fuse_disk, ("fuse.learn_users", "fuse.candidates")),
-    "shelve": Need(0.5, 3.2e-5, shelf_rows, shelve_arrays, shelve_disk, ("fuse.depth", "shelve.length")),
+    "train_als": Need(0.3, 3.2e-9, als_work, als_arrays, als_disk),
+    "train_neighbours": Need(0.2, 2.2e-11, neighbours_work, neighbours_arrays, neighbours_disk),
+    "train_profile": Need(5, 4e-4, profile_work, profile_arrays, profile_disk),
+    "fuse": Need(10, 2.2e-7, fuse_work, fuse_arrays, fuse_disk),
+    "shelve": Need(0.5, 3.2e-5, shelf_rows, shelve_arrays, shelve_disk),
     "search": Need(7, 4e-3, queries, lambda size, told: 200 * answers(size, told),
-                   lambda size, told: 30 * answers(size, told), ("search.max_queries", "search.results")),
+                   lambda size, told: 30 * answers(size, told)),
     "validate": Need(4, 2.5e-5, lambda size, told: shelf_rows(size, told) + queries(size, told) * told.search.results,
-                     validate_arrays, validate_disk, ("shelve.length", "search.max_queries")),
+                     validate_arrays, validate_disk),
     "publish": Need(0.5, 0, nothing, nothing, nothing),
     "report": Need(0.5, 0, nothing, nothing, nothing),
 }  # fmt: skip
