@@ -309,8 +309,21 @@ class Marts:
 
 
 def values_at(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(R,) the cells (rows[r], columns[r]), 0 where nothing is stored."""
-    return np.asarray(matrix[rows, columns], dtype=float).ravel() if len(rows) else np.empty(0)
+    """(R,) the cells (rows[r], columns[r]), 0 where nothing is stored: bisection for all at once, for SciPy reads each
+    row from its beginning for each cell."""
+    if not matrix.nnz or not len(rows):
+        return np.zeros(len(rows))
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    low, end = matrix.indptr[rows].astype(np.int64), matrix.indptr[np.asarray(rows) + 1]
+    high, last = end.astype(np.int64), matrix.nnz - 1
+    for _ in range(int((high - low).max()).bit_length()):
+        middle = (low + high) // 2
+        is_before = (middle < high) & (matrix.indices[np.minimum(middle, last)] < columns)
+        low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
+    at = np.minimum(low, last)
+    return np.where((low < end) & (matrix.indices[at] == columns), matrix.data[at].astype(float), 0.0)
 
 
 def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -136,7 +136,8 @@ class Engine:
         vectors = self.reader.read([one.meant if one.tokens else "" for one in read])
         lexical, clicks = self._shown(words @ self.lexical.index.weights), self.clicked(read)
         behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(read))
-        union = self._union(vectors, [best(lexical, self.count), best(behaviour, self.count), exact])
+        first = best(lexical, self.count)
+        union = self._union(vectors, [first, best(behaviour, self.count), exact])
         union = self._affordable(read, union)
         query, item = np.repeat(np.arange(len(queries)), np.diff(union.indptr)), union.indices.astype(np.int64)
         cosine = np.einsum("re,re->r", vectors[query], self.item_vectors[item])
@@ -144,7 +145,7 @@ class Engine:
         found = Candidates(
             np.arange(len(queries)), union.indptr.astype(np.int64), item, np.stack(scores, axis=1).astype(np.float64)
         )
-        known = self._features(found, words, clicks, lexical)
+        known = self._features(found, words, clicks, first)
         return Slate(queries, found, known, values_at(exact, query, item) > 0)
 
     def clicked(self, read: Sequence[Understood]) -> sparse.csr_matrix:
@@ -183,16 +184,16 @@ class Engine:
         return union
 
     def _features(
-        self, found: Candidates, words: sparse.csr_matrix, clicks: sparse.csr_matrix, lexical: sparse.csr_matrix
+        self, found: Candidates, words: sparse.csr_matrix, clicks: sparse.csr_matrix, first: sparse.csr_matrix
     ) -> np.ndarray:
-        """(R, K) float32 in the order of FEATURES."""
+        """(R, K) float32 in the order of FEATURES; `first` (Q, I) are the best by words."""
         query, item, index = found.rows, found.items, self.lexical.index
         weighed = words @ sparse.diags(index.rarity)
         whole = np.maximum(np.asarray(weighed.sum(axis=1)).ravel(), 1e-9)[query]
         covered = [
             values_at(weighed @ index.present(*names), query, item) / whole for names in (("title",), index.fields)
         ]
-        kinds = self._kinds(clicks, lexical)
+        kinds = self._kinds(clicks, first)
         lexical_scaled, semantic_scaled, behaviour_scaled = found.scaled.T
         columns = [
             found.scores[:, 0], lexical_scaled, *covered, found.scores[:, 1], semantic_scaled, found.scores[:, 2],
@@ -202,12 +203,12 @@ class Engine:
         ]  # fmt: skip
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def _kinds(self, clicks: sparse.csr_matrix, lexical: sparse.csr_matrix) -> np.ndarray:
+    def _kinds(self, clicks: sparse.csr_matrix, first: sparse.csr_matrix) -> np.ndarray:
         """(Q, C) how much of a query means each category: where people went; before they have, where its words are."""
         kinds, places = self.shop.kinds, np.arange(len(self.items))
         known, count = kinds >= 0, int(self.shop.kinds.max(initial=-1)) + 1
         within = sparse.csr_matrix((np.ones(known.sum()), (places[known], kinds[known])), shape=(len(kinds), count + 1))
-        went, said = (np.asarray((one @ within).todense()) for one in (clicks, best(lexical, self.count)))
+        went, said = (np.asarray((one @ within).todense()) for one in (clicks, first))
         guess = said / np.maximum(said.sum(axis=1, keepdims=True), 1e-9)
         return (went + SMOOTHING * guess) / (went.sum(axis=1, keepdims=True) + SMOOTHING)
 

@@ -75,7 +75,7 @@ def best(scores: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
     scores.sort_indices()
     counts = np.diff(scores.indptr)
     owners = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((scores.indices, -scores.data, owners))
+    order = np.lexsort((-scores.data, owners))  # stable, and positions ascend
     kept = np.sort(order[np.arange(len(order)) - np.repeat(scores.indptr[:-1], counts) < count])
     indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, count))])
     return sparse.csr_matrix((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)
