@@ -145,6 +145,7 @@ class Run:
         return Run.load(self.models_of, self.home).of(stage)
 
     def save(self) -> None:
+        """Write `run.json`, unless it says so already."""
         record = {
             "run_id": self.run_id,
             "day": self.day.isoformat(),
@@ -160,7 +161,9 @@ class Run:
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
         }
-        write_json(self.folder / "run.json", record)
+        path = self.folder / "run.json"
+        if not path.exists() or json.loads(path.read_text()) != record:
+            write_json(path, record)
 
     @classmethod
     def load(cls, run_id: str, home_: Path | None = None) -> "Run":
