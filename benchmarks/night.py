@@ -9,7 +9,6 @@ Everything is printed in one run, from fresh homes in a temporary folder.
 
 import argparse
 import datetime as dt
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -44,6 +43,7 @@ OVERLAP = f"""
     group by placement
     order by placement
 """
+COSTS = {"wall_seconds": 1, "cpu_seconds": 1, "peak_memory_mb": 0}  # and digits that mean something
 
 
 def main() -> None:
@@ -121,15 +121,12 @@ def print_difference(run: Run, beset: Run) -> None:
 
 
 def print_costs(run: Run, wall_seconds: float) -> None:
-    table = Table("stage", "wall s", "CPU s", title=f"{run.run_id}: {wall_seconds:.0f} s")
+    """By stage; of cleaning, the peak is that of Spark's Java where that is the larger process."""
+    table = Table("stage", "wall s", "CPU s", "peak MiB", title=f"{run.run_id}: {wall_seconds:.0f} s")
     spent = costs(run)
     for stage in night.STAGES:
-        table.add_row(stage, f"{spent[stage]['wall_seconds']:.1f}", f"{spent[stage]['cpu_seconds']:.1f}")
+        table.add_row(stage, *(f"{spent[stage][name]:.{digits}f}" for name, digits in COSTS.items()))
     Console().print(table)
-    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(
-        f"Peak memory: {own / 2**20:.2f} GiB in Python, {children / 2**20:.2f} GiB in its largest child (Spark's Java)"
-    )
 
 
 def print_quality(home: Path) -> None:

@@ -8,10 +8,8 @@ import importlib.metadata
 import json
 import logging
 import os
-import resource
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 from models.errors import Diverged, NothingToLearn
 from pipelines import settings, shortages
+from pipelines.costs import Meter
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
 from pipelines.rules.rule import Rule
 
@@ -242,14 +241,12 @@ def _attempt(function: Callable[[Run, Path], None], run: Run, partial: Path) -> 
     """Have the folder of one attempt filled, with what that took; returns the seconds."""
     partial.mkdir(parents=True)
     keep_lease(run)
-    started, cpu = time.monotonic(), _cpu_seconds()
+    meter = Meter()
     function(run, partial)
     keep_attempt(run, partial)
-    seconds = time.monotonic() - started
-    cost = {"wall_seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_memory_mb": _peak_memory_mb()}
-    stage = partial.name.partition(".")[0]
+    cost, stage = meter.read(), partial.name.partition(".")[0]
     write_json(partial / "stage.json", {"stage": stage, "fingerprint": run.fingerprint, **cost})
-    return seconds
+    return cost["wall_seconds"]
 
 
 def keep_attempt(run: Run, attempt: Path) -> None:
@@ -372,13 +369,3 @@ def _is_dead(holder: str) -> bool:
 def _fingerprint_of(done: Path) -> str | None:
     record = done / "stage.json"
     return json.loads(record.read_text())["fingerprint"] if record.exists() else None
-
-
-def _cpu_seconds() -> float:
-    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in parts)
-
-
-def _peak_memory_mb() -> float:
-    """The largest of this process and its ended children so far, in MiB."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024

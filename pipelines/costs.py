@@ -1,0 +1,44 @@
+"""What a stage takes: wall and CPU seconds, and the memory that was resident at its peak."""
+
+import contextlib
+import re
+import resource
+import time
+from pathlib import Path
+
+PROCESS = Path("/proc/self")
+RESET_PEAK = "5"  # what Linux takes for it in `clear_refs`
+
+
+class Meter:
+    """Begun with a stage. One process may perform many, and each has a peak of its own."""
+
+    def __init__(self) -> None:
+        with contextlib.suppress(PermissionError):  # where it is forbidden, the peak is that of all stages so far
+            (PROCESS / "clear_refs").write_text(RESET_PEAK)
+        self.started, self.cpu, self.children_mb = time.monotonic(), _cpu_seconds(), _peak_of_children_mb()
+
+    def read(self) -> dict[str, float]:
+        """`wall_seconds`, `cpu_seconds` and `peak_memory_mb` since then, of children that have ended, too. Of these the
+        system keeps the largest alone: one counts if none before was as large."""
+        children_mb = _peak_of_children_mb()
+        return {
+            "wall_seconds": time.monotonic() - self.started,
+            "cpu_seconds": _cpu_seconds() - self.cpu,
+            "peak_memory_mb": max(_peak_mb(), children_mb if children_mb > self.children_mb else 0.0),
+        }
+
+
+def _cpu_seconds() -> float:
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def _peak_mb() -> float:
+    """Of this process, in MiB."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", (PROCESS / "status").read_text(), re.MULTILINE)
+    return (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
+
+
+def _peak_of_children_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
