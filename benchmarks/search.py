@@ -34,6 +34,7 @@ from pipelines.search.lexical import Lexical
 from pipelines.search.rankings import Ranking
 from pipelines.search.reader import Reader
 
+OURS = "Nightshelf, all parts"
 COUNT = 100  # results per query
 CLICKS = 5  # per query whose clicks are known, of every second query
 
@@ -42,22 +43,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--queries", type=int, nargs="+", default=[1000, 2000, 4000])
+    parser.add_argument("--alone", type=int, nargs="*", default=[], help="numbers of queries without the others")
     told = parser.parse_args()
     dice = np.random.default_rng(17)
     goods = a_catalogue(told.items)
-    asked = some_queries(dice, goods["title"], max(told.queries))
+    asked = some_queries(dice, goods["title"], max(told.queries + told.alone))
     engine = an_engine(dice, goods, asked)
     contenders = {
-        "Nightshelf, all parts": partial(by_nightshelf, engine),
+        OURS: partial(by_nightshelf, engine),
         **{name: partial(rival(goods).answer, count=COUNT) for name, rival in RIVALS.items()},
     }
     table = Table(
         "queries", "", "CPU s", "queries/s", "matrix product = 1", title=f"{told.items:,} items, first {COUNT}"
     )
-    for count in told.queries:
-        queries = asked[:count]
+    for count in told.queries + told.alone:
+        queries, taking_part = asked[:count], contenders if count in told.queries else {OURS: contenders[OURS]}
         bound = cpu_seconds(partial(product, engine, queries))
-        seconds = {name: cpu_seconds(partial(answer, queries)) for name, answer in contenders.items()}
+        seconds = {name: cpu_seconds(partial(answer, queries)) for name, answer in taking_part.items()}
         for name, spent in (seconds | {"matrix product": bound}).items():
             table.add_row(f"{count:,}", name, f"{spent:.2f}", f"{count / spent:,.0f}", f"{spent / bound:.1f}")
     Console().print(table)
