@@ -2,6 +2,7 @@
 
     python benchmarks/als_quality.py FOLDER --minutes 60                                # train.txt and test.txt
     python benchmarks/als_quality.py --online-retail FILE --until 2011-09-16 --minutes 5  # pairs from the UCI table
+    python benchmarks/als_quality.py --online-retail FILE --by-chance --minutes 5         # split as the papers split
     python benchmarks/als_quality.py --synthetic --minutes 0 --also 30 60 256            # seconds at Gowalla's size
 
 The layout is that of LightGCN (He et al., 2020): a line is a user and the items that it met, numbered from 0. The
@@ -33,6 +34,7 @@ from pipelines.tune import MEASURED_AT, Judge, Values, search
 
 NAMES = ("als.alpha", "als.regularization", "als.factors")
 HELD_BACK = 0.1  # of each user's training items, to search on
+TESTED = 0.2  # of each user's items, where chance says which
 JUDGED = 5000  # users at most who judge a trial
 TEST_DAYS = dt.timedelta(days=28)  # of the pairs made from Online Retail
 PUBLISHED = {  # recall@20 and NDCG@20 on the papers' own files, by the letters that the folder's name begins with
@@ -51,6 +53,7 @@ def main() -> None:
     ask.add_argument("folder", type=Path, nargs="?", help="where train.txt and test.txt are")
     ask.add_argument("--online-retail", type=Path, metavar="FILE")
     ask.add_argument("--until", type=dt.date.fromisoformat, help="last day of its train.txt; four weeks are test.txt")
+    ask.add_argument("--by-chance", action="store_true", help="a fifth of each user's items is test.txt, of all days")
     ask.add_argument("--synthetic", action="store_true", help="a pair of Gowalla's size, for its seconds")
     ask.add_argument("--minutes", type=float, default=10.0, help="how long to search; 0: not at all")
     ask.add_argument("--also", nargs=3, type=float, action="append", default=[], metavar=("ALPHA", "REG", "FACTORS"))
@@ -59,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = told.folder or Path(scratch)
         if told.online_retail:
-            write(folder, *bought(told.online_retail, told.until))
+            write(folder, *bought(told.online_retail, told.until, told.by_chance))
         elif told.synthetic:
             write(folder, *synthetic())
         contest = Contest(*read(folder), told.threads)
@@ -125,12 +128,12 @@ class Contest:
         return judge
 
 
-def held_back(train: sparse.csr_matrix) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """What stays and what is taken out: of each user with two items or more a tenth, at least one, by chance."""
+def held_back(train: sparse.csr_matrix, share: float = HELD_BACK) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """What stays and what is taken out: of each user with two items or more a share, at least one, by chance."""
     rows = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr))
     order = np.lexsort((np.random.default_rng(0).random(train.nnz), rows))
     lengths = np.diff(train.indptr)
-    count = np.where(lengths > 1, np.maximum(np.rint(HELD_BACK * lengths), 1), 0)
+    count = np.where(lengths > 1, np.maximum(np.rint(share * lengths), 1), 0)
     is_out = np.empty(train.nnz, dtype=bool)
     is_out[order] = np.arange(train.nnz) - train.indptr[rows] < count[rows]
     stays, out = (_matrix(rows[part], train.indices[part], train.shape) for part in (~is_out, is_out))
@@ -163,8 +166,10 @@ def published(folder: Path) -> dict[str, tuple[float, float]]:
     return next((figures for name, figures in PUBLISHED.items() if letters.startswith(name)), {})
 
 
-def bought(file: Path, until: dt.date) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Who bought what up to a day, and what the same users bought for the first time in the four weeks after it."""
+def bought(file: Path, until: dt.date | None, by_chance: bool = False) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Who bought what up to a day (without: ever), and what the same users bought for the first time in the four weeks
+    after it; or, by chance, a fifth of what each user bought up to it."""
+    until = until or dt.date.max - TEST_DAYS
     rows = online_retail.events(online_retail.read(file))
     rows = rows[(rows["event_type"] == "purchase") & rows["is_product"] & rows["user_id"].notna()]
     first = rows.groupby(["user_id", "item_id"], as_index=False)["day"].min()
@@ -172,6 +177,9 @@ def bought(file: Path, until: dt.date) -> tuple[sparse.csr_matrix, sparse.csr_ma
     users, items = pd.Index(train["user_id"].unique()), pd.Index(train["item_id"].unique())
     test = test[test["user_id"].isin(users) & test["item_id"].isin(items)]
     shape = len(users), len(items)
+    if by_chance:
+        ever = _matrix(users.get_indexer(train["user_id"]), items.get_indexer(train["item_id"]), shape)
+        return held_back(ever, TESTED)
     before, after = (
         _matrix(users.get_indexer(part["user_id"]), items.get_indexer(part["item_id"]), shape) for part in (train, test)
     )

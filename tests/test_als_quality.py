@@ -91,7 +91,8 @@ def test_the_search_sees_train_alone(gowalla: Path):
 
 
 def test_pairs_of_online_retail(tmp_path: Path, monkeypatch, capsys):
-    """First purchases after the day, within four weeks, of users and items that were known by then."""
+    """First purchases after the day, within four weeks, of users and items that were known by then; or a fifth of what
+    each user bought by chance, whenever that was."""
     day = {"old": "2011-01-03", "new": "2011-01-20", "late": "2011-03-01"}
     bought = [
         *((user, f"2000{item}", "old") for user, item in [(1, 1), (1, 2), (2, 1), (2, 3), (3, 3)]),
@@ -105,5 +106,8 @@ def test_pairs_of_online_retail(tmp_path: Path, monkeypatch, capsys):
     train, test = als_quality.bought(tmp_path / "retail.parquet", pd.Timestamp("2011-01-10").date())
     assert (train.shape, train.nnz) == ((3, 3), 5)
     assert np.argwhere(test.toarray()).tolist() == [[0, 2]]
+    train, test = als_quality.bought(tmp_path / "retail.parquet", None, by_chance=True)
+    assert np.diff(test.indptr).tolist() == [1, 1, 1, 0]  # user 9 has one item, which stays
+    assert ((train.multiply(test)).nnz, train.nnz + test.nnz) == (0, 9)
     told = ("--online-retail", tmp_path / "retail.parquet", "--until", "2011-01-10", "--minutes", 0)
     assert [row[0] for row in command(monkeypatch, capsys, *told)] == ["popularity", "ALS, defaults"]
