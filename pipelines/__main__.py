@@ -1,11 +1,14 @@
 """The command line: every stage is a verb on a run, and the night is all of them in order."""
 
 import datetime as dt
+import functools
 import getpass
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +18,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+from pipelines import markets
 from pipelines import night as whole_night
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
@@ -23,6 +27,7 @@ from pipelines.raw.files import shown
 from pipelines.run import Override, Run, home, release_lease, take_lease
 
 CONSOLE = Console()
+MARKET = "NIGHTSHELF_MARKET"
 STAGE_HELP = {
     "clean": "Decide which raw rows are true; quarantine the others with their rule.",
     "admit": "Hold what arrived against the days before.",
@@ -45,7 +50,7 @@ app = typer.Typer(
 
 Everything lies under `NIGHTSHELF_HOME` (default: `data/` in the project): `raw/` what the shop delivers, `lake/` what
 is true of it, `runs/` the nights, `warehouse/current.duckdb` what readers see. Settings come from `nightshelf.toml`
-there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`.
+there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`. Markets are homes under `markets/`.
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
@@ -77,7 +82,47 @@ StartAnyway = Annotated[
 ]
 
 
+@app.callback()
+def _in_market(
+    context: typer.Context,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            envvar=MARKET, help="One of the folders under `markets/`. Default where there are some: all, or an error."
+        ),
+    ] = None,
+) -> None:
+    if market:
+        context.with_resource(_chosen(market))
+
+
+@contextmanager
+def _chosen(market: str) -> Iterator[None]:
+    """Have everything that is done meanwhile be of a market, also by processes that are started."""
+    before = os.environ.pop(MARKET, "")
+    os.environ[MARKET] = market
+    try:
+        yield
+    finally:
+        os.environ[MARKET] = before
+
+
+def in_each_market(verb: Callable[..., None]) -> Callable[..., None]:
+    """Where there are markets and none is chosen, have the verb done in each of them, as it was asked for."""
+
+    @functools.wraps(verb)
+    def perform(**asked: Any) -> None:
+        root = markets.root()
+        if markets.names(root) and not os.environ.get(MARKET):
+            markets.each(root, sys.argv[1:])
+        else:
+            verb(**asked)
+
+    return perform
+
+
 @app.command(rich_help_panel="The night")
+@in_each_market
 def night(
     day: Day = None,
     label: Label = "nightly",
@@ -99,6 +144,7 @@ def night(
 
 
 @app.command(rich_help_panel="The night")
+@in_each_market
 def plan(day: Day = None, label: Label = "nightly", set_: Set = None) -> None:
     """Foretell what a night takes of time, memory and disk, beside the last one, and whether it has room here."""
     from pipelines import settings
@@ -111,6 +157,7 @@ def plan(day: Day = None, label: Label = "nightly", set_: Set = None) -> None:
 
 
 @app.command(rich_help_panel="The night")
+@in_each_market
 def backfill(
     days: Annotated[list[str], typer.Argument(help="Days, YYYY-MM-DD, or spans of them, YYYY-MM-DD..YYYY-MM-DD.")],
     promote: Annotated[bool, typer.Option("--promote", help="Publish days that readers may see.")] = False,
@@ -132,6 +179,7 @@ def backfill(
 
 
 @app.command(rich_help_panel="The night")
+@in_each_market
 def rescore(
     run_id: Annotated[
         str | None, typer.Option("--run", help="Run whose models serve. Default: the one behind the current release.")
@@ -236,11 +284,14 @@ def generate(
     days: Annotated[int, typer.Option(min=7, help="Days of history.")] = 90,
     last_day: Annotated[str, typer.Option(help="Last day, YYYY-MM-DD.")] = "2026-03-01",
     seed: Annotated[int, typer.Option(help="Same seed, same shop.")] = 17,
+    currency: Annotated[str, typer.Option(help="ISO 4217 code of its prices.")] = "EUR",
 ) -> None:
     """Make a shop whose truth is known: tastes, habits, searches, and planted dirt."""
     from pipelines.generate import generate as make
 
-    _print_counts("generated", make(home(), users=users, items=items, days=days, last_day=_date(last_day), seed=seed))
+    size = {"users": users, "items": items, "days": days}
+    made = make(home(is_new=True), **size, last_day=_date(last_day), seed=seed, currency=currency)
+    _print_counts("generated", made)
 
 
 @importer.command("online-retail")
@@ -250,7 +301,7 @@ def import_online_retail(
     """UCI *Online Retail*: purchases, returns, and a catalogue from the descriptions."""
     from pipelines.online_retail import import_online_retail as lay_out
 
-    _print_counts("imported", lay_out(file, home()))
+    _print_counts("imported", lay_out(file, home(is_new=True)))
 
 
 @importer.command("icecat")
@@ -261,10 +312,11 @@ def import_icecat(
     """The Icecat electronics catalogue with its list of queries."""
     from pipelines.icecat import import_icecat as lay_out
 
-    _print_counts("imported", lay_out(directory, home(), _date(day)))
+    _print_counts("imported", lay_out(directory, home(is_new=True), _date(day)))
 
 
 @app.command(rich_help_panel="Input")
+@in_each_market
 def check(day: Day = None) -> None:
     """Say what is missing or wrong in the raw files, before anything is written."""
     from pipelines import check as checks
@@ -295,6 +347,7 @@ def late(
 
 
 @app.command(rich_help_panel="Reading")
+@in_each_market
 def status() -> None:
     """Which runs there are, how far they came, and what readers see."""
     from pipelines import show
@@ -390,6 +443,7 @@ def settings() -> None:
 
 
 @app.command(rich_help_panel="The night")
+@in_each_market
 def releases() -> None:
     """What was published and gone back to: when, what, who, why, and what it replaced."""
     from pipelines import show
@@ -421,6 +475,7 @@ def hotfix_exclude(
 
 
 @app.command(rich_help_panel="The night")
+@in_each_market
 def forget(
     users: Annotated[list[str], typer.Argument(help="Users, as the tables have them.")],
     why: Annotated[str, typer.Option(help="Reason, kept with the proof; without the users' names.")],
@@ -436,12 +491,13 @@ def forget(
 
 
 @warehouser.command("init")
+@in_each_market
 def warehouse_init() -> None:
     """Make what a warehouse in PostgreSQL needs once, and grant the three roles their rights."""
     from pipelines import settings
     from pipelines.warehouse.postgres import Postgres
 
-    house = Postgres(settings.load(home()).warehouse)
+    house = Postgres(settings.load(home()).warehouse, markets.name(home()))
     house.init()
     house.ready()
     _print("Ready:", f"readers will find {house.where}.")
@@ -472,6 +528,7 @@ def show_demo() -> None:
 
 
 @ruler.command("check")
+@in_each_market
 def rules_check() -> None:
     """Read all rules, say every mistake with its place, and warn of names that no item has."""
     from pipelines.rules import telling
@@ -480,6 +537,7 @@ def rules_check() -> None:
 
 
 @ruler.command("list")
+@in_each_market
 def rules_list() -> None:
     """Every rule: whether it is in force today, and what it did in the current release."""
     from pipelines.rules import telling

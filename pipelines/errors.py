@@ -29,6 +29,10 @@ class DaysFailed(NightshelfError):
     """Of several days some could not be built."""
 
 
+class MarketsFailed(NightshelfError):
+    """Of several markets some failed."""
+
+
 class NightTooLarge(NightshelfError):
     """A night wants more memory or disk than the machine has."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Diverged, NothingToLearn
-from pipelines import settings, shortages
+from pipelines import markets, settings, shortages
 from pipelines.costs import Meter
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
 from pipelines.rules.rule import Rule
@@ -38,10 +38,10 @@ BACKFILL = "backfill"  # label of the runs that build days again
 LEASE_HOURS = 6.0  # a run whose owner has not begun a stage for so long is taken for dead
 
 
-def home(environment: Mapping[str, str] = os.environ) -> Path:
-    """Root of raw/, lake/, runs/ and warehouse/: `NIGHTSHELF_HOME`, else `data/` in the project."""
-    told = environment.get("NIGHTSHELF_HOME")
-    return Path(told).resolve() if told else Path(__file__).resolve().parents[1] / "data"
+def home(environment: Mapping[str, str] = os.environ, is_new: bool = False) -> Path:
+    """Root of raw/, lake/, runs/ and warehouse/: `NIGHTSHELF_HOME`, in it that of `NIGHTSHELF_MARKET` where there are
+    markets; raises BadSetting as `markets.home` does."""
+    return markets.home(markets.root(environment), environment.get("NIGHTSHELF_MARKET"), is_new)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from pipelines import markets
 from pipelines.errors import BadSetting
 
 ENV_PREFIX = "NIGHTSHELF_"
 VERDICTS = ("accepted", "denied")
 QUERIES = "queries.csv"  # in the home: what is answered although nobody may have typed it
 PLACEMENTS = ("for_you", "discover", "buy_again")  # shelves of every shop
-ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_CONFIG"}  # where things are; everything else with the prefix is a setting
+ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_MARKET", "NIGHTSHELF_CONFIG"}  # all else with the prefix is a setting
 
 
 class Section(BaseModel):
@@ -424,11 +425,14 @@ class Settings(Section):
 def load(
     home: Path, overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Settings of the shop under `home`: file, then environment, then `overrides` (`{"als.factors": 32}`).
+    """Settings of the shop under `home`: file, then environment, then `overrides` (`{"als.factors": 32}`). A market's
+    file goes over that of the home that it lies in.
 
     Raises BadSetting with the nearest existing name when a setting does not exist.
     """
-    tree = _from_file(home, environment)
+    tree = _from_file(markets.house(home), environment)
+    if markets.name(home):
+        tree = _over(tree, _from_file(home, environment))
     for pair, verdict in _from_synonyms(home).items():
         _put(tree, "search.synonyms", {**tree.get("search", {}).get("synonyms", {}), pair: verdict})
     if asked := from_queries(home):
@@ -454,21 +458,27 @@ def names() -> dict[str, tuple[Any, str]]:
 
 
 def file(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the shop's settings stand: `NIGHTSHELF_CONFIG`, else `nightshelf.toml` in its home."""
+    """Where the shop's settings stand: `nightshelf.toml` in its home, but for a market's `NIGHTSHELF_CONFIG` if set."""
     told = environment.get("NIGHTSHELF_CONFIG")
-    return Path(told) if told else home / "nightshelf.toml"
+    return Path(told) if told and not markets.name(home) else home / "nightshelf.toml"
 
 
 def _from_file(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     path = file(home, environment)
     if not path.exists():
-        if environment.get("NIGHTSHELF_CONFIG"):
+        if environment.get("NIGHTSHELF_CONFIG") and not markets.name(home):
             raise BadSetting(f"NIGHTSHELF_CONFIG names {path}, which does not exist. Correct the path or unset it.")
         return {}
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise BadSetting(f"{path} is not valid TOML: {error}. Correct that line.") from None
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """One tree laid over another, section by section; a list that stands in both is that of the upper one."""
+    both = {name for name in below.keys() & above.keys() if isinstance(below[name], dict)}
+    return below | {n: _over(below[n], v) if n in both and isinstance(v, dict) else v for n, v in above.items()}
 
 
 def _from_synonyms(home: Path) -> dict[str, str]:

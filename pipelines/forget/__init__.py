@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import forgotten, run, settings, warehouse
+from pipelines import forgotten, markets, run, settings, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.forget import delivered, lake, runs
@@ -32,7 +32,7 @@ def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -
         raw_rows, since = delivered.erase(root, told, wanted)
         counts |= {"raw_rows": raw_rows, "lake_partitions": lake.erase(root, wanted, since)}
         counts |= {"run_rows": runs.erase(root, wanted), "release_rows": _erase_releases(root, told, wanted)}
-        counts |= {"log_lines": runs.erase_logs(root, wanted)}
+        counts |= {"log_lines": runs.erase_logs(markets.house(root), wanted)}
     finally:
         release_lease(root, FORGETTING, owner)
     if not any(counts.values()):

@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 import shutil
+import zlib
 import zoneinfo
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import markets
 from pipelines.deliver import Delivery, settle_shop
 from pipelines.errors import BadInput
 from pipelines.generate import behaviour, catalogue, dirt, queries, themes
@@ -27,13 +29,13 @@ TIMEZONE = zoneinfo.ZoneInfo("Europe/Berlin")
 BLOCK = 20_000  # users made at once
 ITEM_BLOCK = 50_000  # items written at once
 LEAST = {"users": 10, "items": len(themes.KINDS), "days": 14}
-STREAMS = {"catalogue": 0, "users": 1, "events": 2, "dirt": 3, "consent": 4}
+STREAMS = {"catalogue": 0, "users": 1, "events": 2, "dirt": 3, "consent": 4, "market": 5}
 CONSENT = {"yes": 0.6, "no": 0.25, "": 0.15}  # share of users who agreed to be written to, refused, or did not say
 SETTINGS = """\
 [shop]
 name = "Generated shop"
 timezone = "{timezone}"
-currency = "EUR"
+currency = "{currency}"
 opened_on = {first}
 
 [clean]
@@ -45,15 +47,25 @@ days = {holdout}
 
 
 def generate(
-    home: Path, *, users: int = 2000, items: int = 600, days: int = 90, last_day: dt.date, seed: int = 17
+    home: Path,
+    *,
+    users: int = 2000,
+    items: int = 600,
+    days: int = 90,
+    last_day: dt.date,
+    seed: int = 17,
+    currency: str = "EUR",
 ) -> dict[str, int]:
     """Write a shop under `home/raw`, what is true in it under `home/truth`, and settings if there are none.
 
+    Shops of one seed in several markets are one chain: of the same items each has a part, at its own prices, which its
+    own people buy.
     Returns the rows of each table and of each kind of planted dirt. Raises BadInput for a shop too small to have all
     that is promised, or when `raw` holds another shop.
     """
     _refuse_dwarfs(users=users, items=items, days=days)
-    shop = make_shop(items, last_day - dt.timedelta(days=days - 1), days, seed)
+    market = markets.name(home)
+    shop, seed = make_shop(items, last_day - dt.timedelta(days=days - 1), days, seed, market), _local(seed, market)
     truth = home / "truth.partial"
     shutil.rmtree(truth, ignore_errors=True)
     truth.mkdir(parents=True)
@@ -67,14 +79,16 @@ def generate(
         truth.rename(home / "truth")
     finally:
         shutil.rmtree(truth, ignore_errors=True)
-    settle_shop(home, _settings(shop, ledger))
+    settle_shop(home, _settings(shop, ledger, currency))
     return {"users": users, "items": items, "events": int(ledger.arrived.sum()), **ledger.dirt}
 
 
-def make_shop(items: int, first: dt.date, days: int, seed: int) -> Shop:
+def make_shop(items: int, first: dt.date, days: int, seed: int, market: str = "") -> Shop:
     """The catalogue and calendar that all blocks share."""
     rng = _rng(seed, "catalogue")
     goods = catalogue.make(rng, items, days)
+    if market:
+        goods = catalogue.of_market(_rng(_local(seed, market), "market"), goods)
     return Shop.of(goods, behaviour.calendar(first, days, TIMEZONE), catalogue.companions(rng, goods))
 
 
@@ -125,7 +139,7 @@ def write_items(shop: Shop, delivery: Delivery, ledger: Ledger) -> None:
         for part, rows in enumerate(_parts(items)):
             path = delivery.path("items", shop.calendar.date(day), f"part-{part:05d}.parquet")
             catalogue.texts(shop.catalogue, rows, day).to_parquet(path, index=False)
-    for rows in _parts(np.arange(len(shop.catalogue))):
+    for rows in _parts(np.flatnonzero(shop.catalogue.first_day < shop.catalogue.days)):
         ledger.write("items", catalogue.truth(shop.catalogue, rows, shop.companion))
 
 
@@ -226,10 +240,11 @@ def _spoil(frame: pd.DataFrame, flaw: np.ndarray) -> pd.DataFrame:
     return frame
 
 
-def _settings(shop: Shop, ledger: Ledger) -> str:
+def _settings(shop: Shop, ledger: Ledger, currency: str) -> str:
     worst = float(np.max(ledger.rejectable / np.maximum(ledger.arrived, 1)))
     return SETTINGS.format(
         timezone=TIMEZONE.key,
+        currency=currency,
         first=shop.calendar.first,
         rejected=min(max(math.ceil(worst * 10 + 1) / 10, 0.2), 1.0),
         holdout=min(14, shop.calendar.days // 4),
@@ -240,6 +255,11 @@ def _refuse_dwarfs(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < LEAST[name]:
             raise BadInput(f"A shop with {size} {name} is too small to show anything. Ask for {LEAST[name]} or more.")
+
+
+def _local(seed: int, market: str) -> int:
+    """The seed of what is a market's own."""
+    return zlib.crc32(f"{seed} {market}".encode()) if market else seed
 
 
 def _rng(seed: int, stream: str, block: int = 0) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """The generated shop's items: traits as arrays, and the texts and prices in which those traits can be read."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,13 +17,14 @@ LATE_SHARE = 0.10  # items whose catalogue row arrives after the first day, half
 LAST_DAYS = 5
 GONE_SHARE = 0.04  # items that can no longer be bought from some day on
 REPRICED_SHARE = 0.05
+CARRIED_SHARE = 0.75  # of all items in one market of several
 CONSUMABLES = np.array([kind.rhythm > 0 for kind in words.KINDS])
 RHYTHMS = np.array([kind.rhythm for kind in words.KINDS])
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """I items; arrays have shape (I,). Days count from 0; `gone_day` and `repriced_day` equal `days` for never."""
+    """I items; arrays have shape (I,). Days count from 0, and one that equals `days` means never: `first_day` too."""
 
     days: int
     kind: Ints
@@ -122,6 +123,23 @@ def make(rng: np.random.Generator, items: int, days: int) -> Catalogue:
         old_price=price,
         new_price=_rounded(price * rng.choice([0.8, 0.9, 1.15], size=items)),
         first_day=_first_days(rng, items, days),
+        gone_day=_some_day(rng, items, days, GONE_SHARE),
+        repriced_day=_some_day(rng, items, days, REPRICED_SHARE),
+    )
+
+
+def of_market(rng: np.random.Generator, catalogue: Catalogue) -> Catalogue:
+    """The catalogue as one market of several has it: part of the range, which is there from its own days on, sold out
+    on its own, at its own prices. What an item is stays."""
+    items, days = len(catalogue), catalogue.days
+    level = rng.lognormal(0, 0.2) * rng.lognormal(0, 0.1, items)
+    first_day = _first_days(rng, items, days)
+    return replace(
+        catalogue,
+        popularity=rng.permutation(catalogue.popularity),
+        old_price=_rounded(catalogue.old_price * level),
+        new_price=_rounded(catalogue.new_price * level),
+        first_day=np.where(rng.random(items) < CARRIED_SHARE, first_day, days),
         gone_day=_some_day(rng, items, days, GONE_SHARE),
         repriced_day=_some_day(rng, items, days, REPRICED_SHARE),
     )

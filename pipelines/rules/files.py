@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from pipelines import settings
+from pipelines import markets, settings
 from pipelines.errors import BadRules
 from pipelines.rules.rule import ITEM_TABLES, Rule
 
 COLUMNS = tuple(Rule.model_fields)
+SUFFIXES = (".csv", ".yaml", ".yml")
 
 
 class Row(NamedTuple):
@@ -27,12 +28,13 @@ class Row(NamedTuple):
 
 
 def read(home: Path, shelves: Collection[str] | None = None) -> list[Rule]:
-    """All rules of a home in their order of precedence; raises BadRules with every mistake that is in them.
+    """All rules of a home in their order of precedence, of a market also those of the home that it lies in; raises
+    BadRules with every mistake that is in them.
 
     `shelves` are the placements that there are, by default those of the home's settings.
     """
-    folder = home / "rules"
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".yaml", ".yml"))
+    folders = dict.fromkeys((markets.house(home) / "rules", home / "rules"))
+    files = [path for folder in folders for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES]
     return judged([row for path in files for row in rows(path)], shelves or settings.load(home).shelves)
 
 
@@ -46,6 +48,7 @@ def judged(written: list[Row], shelves: Collection[str]) -> list[Rule]:
     about a placement that is neither one of `shelves` nor a table of lists."""
     places = (*shelves, *ITEM_TABLES)
     rules: dict[str, Rule] = {}
+    place_of: dict[str, str] = {}
     mistakes: list[str] = []
     for row in written:
         try:
@@ -55,9 +58,9 @@ def judged(written: list[Row], shelves: Collection[str]) -> list[Rule]:
             continue
         if rule.placement not in (None, *places):
             mistakes.append(f"{_place(row)}, placement: {rule.placement!r} is none of {', '.join(places)}.")
-        if rule.rule_id in rules:
-            mistakes.append(f"{_place(row)}, rule_id: {rule.rule_id!r} is taken by another row. Choose another name.")
-        rules[rule.rule_id] = rule
+        if taken := place_of.get(rule.rule_id):
+            mistakes.append(f"{_place(row)}, rule_id: {rule.rule_id!r} is taken by another row: {taken}. Rename one.")
+        rules[rule.rule_id], place_of[rule.rule_id] = rule, _place(row)
     if mistakes:
         raise BadRules("\n".join(mistakes))
     return sorted(rules.values(), key=lambda rule: rule.precedence)

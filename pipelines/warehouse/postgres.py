@@ -47,9 +47,14 @@ class Postgres:
     no statement, and no transaction, sees two releases.
     """
 
-    def __init__(self, told: Warehouse, environment: Mapping[str, str] = os.environ) -> None:
-        self.told, self.environment = told, environment
-        self.views, self.audit = told.views, f"{told.views}_audit"
+    def __init__(self, told: Warehouse, market: str = "", environment: Mapping[str, str] = os.environ) -> None:
+        self.told, self.market, self.environment = told, market, environment
+        self.views = f"{told.views}_{market.replace('-', '_')}" if market else told.views
+        self.audit = f"{self.views}_audit"
+        if len(self.audit) > LONGEST_NAME:
+            raise BadSetting(
+                f"{self.audit} is longer than the {LONGEST_NAME} bytes of a schema: shorten warehouse.views."
+            )
 
     @property
     def where(self) -> str:
@@ -92,7 +97,9 @@ class Postgres:
 
     def kept(self) -> list[str]:
         query = "select nspname from pg_namespace where pg_get_userbyid(nspowner) = current_user order by 1"
-        return [name for (name,) in self._rows(query, role="loader") if NAME.fullmatch(name)]
+        schemas, before = [schema for (schema,) in self._rows(query, role="loader")], self._schema("")
+        names = [schema.removeprefix(before) for schema in schemas if schema.startswith(before)]
+        return [name for name in names if NAME.fullmatch(name)]
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """What a release was made from; kept longer than the release where it was gone back from."""
@@ -107,15 +114,16 @@ class Postgres:
 
     def place(self, made: Judged) -> None:
         """Load a release that nobody sees yet, in one transaction; one that is there already holds the same rows."""
-        if len(made.name.encode()) > LONGEST_NAME:
-            raise BadSetting(f"{made.name} is longer than the {LONGEST_NAME} bytes of a schema: shorten the label.")
+        name = self._schema(made.name)
+        if len(name.encode()) > LONGEST_NAME:
+            raise BadSetting(f"{name} is longer than the {LONGEST_NAME} bytes of a schema: shorten the label.")
         if made.name in self.kept():
             return
-        schema, publisher = sql.Identifier(made.name), sql.Identifier(self._user("publisher"))
+        schema, publisher = sql.Identifier(name), sql.Identifier(self._user("publisher"))
         with self._session("loader") as cursor, duckdb.connect(str(made.path), read_only=True) as release:
             cursor.execute(sql.SQL("create schema {}").format(schema))
-            for name in made.manifest["tables"]:
-                _fill(cursor, release, contracts.tables("serving")[name], made)
+            for table in made.manifest["tables"]:
+                _fill(cursor, release, contracts.tables("serving")[table], made, name)
             cursor.execute(sql.SQL("grant usage on schema {} to {}").format(schema, publisher))
             cursor.execute(sql.SQL("grant select on all tables in schema {} to {}").format(schema, publisher))
             query = f'insert into "{self.audit}".manifests values (%s, %s) on conflict do nothing'
@@ -159,9 +167,9 @@ class Postgres:
         try:
             with self._session("loader") as cursor:
                 cursor.execute(f"set local lock_timeout = {LOCK_MS}")
-                cursor.execute("select tablename from pg_tables where schemaname = %s", [name])
-                tables = [sql.Identifier(name, table) for (table,) in cursor.fetchall()]
-                for statement, things in (("drop table {}", tables), ("drop schema {}", [sql.Identifier(name)])):
+                cursor.execute("select tablename from pg_tables where schemaname = %s", [schema := self._schema(name)])
+                tables = [sql.Identifier(schema, table) for (table,) in cursor.fetchall()]
+                for statement, things in (("drop table {}", tables), ("drop schema {}", [sql.Identifier(schema)])):
                     for thing in things:
                         cursor.execute(sql.SQL(statement).format(thing))
             return True
@@ -171,14 +179,14 @@ class Postgres:
     def erase(self, name: str, users: Collection[str], pattern: str) -> int:
         """Delete the users' rows, and have the tables written again, so that no page of them is left. Returns the rows,
         of which the manifest tells."""
-        counts = {}
+        counts, schema = {}, self._schema(name)
         with self._session("loader") as cursor:
-            for table, columns in self._columns(cursor, name).items():
-                target = sql.Identifier(name, table)
+            for table, columns in self._columns(cursor, schema).items():
+                target = sql.Identifier(schema, table)
                 counts[table] = sum(_erase(cursor, target, column, users, pattern) for column in columns)
         for table in (table for table, count in counts.items() if count):
             with self._session("loader", is_transaction=False) as cursor:
-                cursor.execute(sql.SQL("vacuum (full, analyze) {}").format(sql.Identifier(name, table)))
+                cursor.execute(sql.SQL("vacuum (full, analyze) {}").format(sql.Identifier(schema, table)))
         if total := sum(counts.values()):
             query = f"""
                 update "{self.audit}".manifests set manifest = manifest
@@ -189,13 +197,13 @@ class Postgres:
                 cursor.execute(query, [total, name])
         return total
 
-    def _columns(self, cursor: Any, name: str) -> dict[str, list[str]]:
+    def _columns(self, cursor: Any, schema: str) -> dict[str, list[str]]:
         """By table of a release the columns that name users, or quote rows as they came."""
         query = """
             select table_name, array_agg(column_name::text) from information_schema.columns
             where table_schema = %s and column_name = any(%s) group by table_name order by 1
         """
-        cursor.execute(query, [name, [*OWNERS, *QUOTES]])
+        cursor.execute(query, [schema, [*OWNERS, *QUOTES]])
         return dict(cursor.fetchall())
 
     def tidy(self, names: set[str]) -> None:
@@ -216,13 +224,18 @@ class Postgres:
         cursor.execute(f"set local lock_timeout = {LOCK_MS}")
         cursor.execute("select viewname from pg_views where schemaname = %s order by 1", [self.views])
         views = [view for (view,) in cursor.fetchall()]
-        cursor.execute("select tablename from pg_tables where schemaname = %s order by 1", [name])
+        schema = self._schema(name)
+        cursor.execute("select tablename from pg_tables where schemaname = %s order by 1", [schema])
         tables = [table for (table,) in cursor.fetchall()]
         for view in set(views) - set(tables):
             cursor.execute(sql.SQL("drop view {}").format(sql.Identifier(self.views, view)))
         for table in tables:
-            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(name, table))
+            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(schema, table))
         cursor.execute(sql.SQL("comment on schema {} is %s").format(sql.Identifier(self.views)), [name])
+
+    def _schema(self, name: str) -> str:
+        """Where a release lies: markets may have releases of one name."""
+        return f"{self.market}.{name}" if self.market else name
 
     def _in_the_way(self) -> str:
         query = """
@@ -321,9 +334,9 @@ def _csv(batch: pa.RecordBatch) -> memoryview:
     return sink.getbuffer()
 
 
-def _fill(cursor: Any, release: duckdb.DuckDBPyConnection, table: Table, made: Judged) -> None:
+def _fill(cursor: Any, release: duckdb.DuckDBPyConnection, table: Table, made: Judged, schema: str) -> None:
     """One table with its rows, an index that finds them by id, and what the planner wants to know."""
-    target = sql.Identifier(made.name, table.name)
+    target = sql.Identifier(schema, table.name)
     cursor.execute(table.ddl(target.as_string(cursor)))
     columns = ", ".join(f'"{name}"' for name in table.names)
     rows = _Rows(release.execute(f"select {columns} from {table.name}").to_arrow_reader(BATCH_ROWS))

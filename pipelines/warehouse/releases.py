@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import duckdb
 
+from pipelines import markets, settings
 from pipelines import run as runs
-from pipelines import settings
 from pipelines.errors import HeldBack, NothingPublished
 from pipelines.run import Run
 from pipelines.warehouse.files import Files
@@ -44,7 +44,7 @@ def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
         return Files(home)
     from pipelines.warehouse.postgres import Postgres
 
-    return Postgres(chosen)
+    return Postgres(chosen, markets.name(home))
 
 
 def current(home: Path, told: settings.Settings | None = None) -> str | None:
