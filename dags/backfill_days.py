@@ -18,7 +18,7 @@ A day that was built before, with nothing changed since, is passed over; one tha
 import datetime as dt
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, params
+from by_hand import MARKET, SETTINGS, home, no_retry_of_errors_with_a_cure, params
 
 RELEASE = Asset("nightshelf_release")
 DAY = r"\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?"
@@ -31,7 +31,7 @@ def plan() -> list[dict]:
 
     told = params()
     with no_retry_of_errors_with_a_cure():
-        planned = backfill.plan(backfill.days(told["days"].split()), told["settings"], told["promote"])
+        planned = backfill.plan(backfill.days(told["days"].split()), told["settings"], told["promote"], home())
     return [{"day": str(one.day), "publishes": one.publishes} for one in planned if not one.is_done]
 
 
@@ -41,7 +41,7 @@ def build_day(planned: dict) -> None:
 
     one = backfill.Planned(dt.date.fromisoformat(planned["day"]), planned["publishes"], is_done=False)
     with no_retry_of_errors_with_a_cure():
-        backfill.perform(one, params()["settings"])
+        backfill.perform(one, params()["settings"], home())
 
 
 @dag(
@@ -50,7 +50,8 @@ def build_day(planned: dict) -> None:
     doc_md=__doc__,
     tags=["nightshelf"],
     default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1), "execution_timeout": dt.timedelta(hours=4)},
-    params={
+    params=MARKET
+    | {
         "days": Param(
             type="string",
             pattern=rf"^{DAY}( +{DAY})*$",

@@ -1,13 +1,17 @@
-"""What the DAGs that people trigger have in common: who asked, parameters, and errors with a cure."""
+"""What the DAGs have in common: who asked, parameters, the market, and errors with a cure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from airflow.sdk import Param, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
+from pipelines import markets
 from pipelines.errors import NightshelfError
 
+MARKETS = markets.names(markets.root())
+MARKET = {"market": Param(type="string", enum=MARKETS, description="Market that is meant.")} if MARKETS else {}
 WHY = Param(type="string", minLength=3, maxLength=500, description="Reason, kept with what is done.")
 SETTINGS = Param(
     {},
@@ -34,6 +38,11 @@ def params() -> dict:
     if unknown := sorted(set(context["dag_run"].conf or {}) - set(known)):
         raise AirflowFailException(f"No such parameter: {', '.join(unknown)}. There are {', '.join(known)}.")
     return dict(context["params"])
+
+
+def home() -> Path:
+    """The home of the DAG run's market; raises BadSetting where there is none of that name any more."""
+    return markets.home(markets.root(), get_current_context()["params"].get("market"))
 
 
 def owner() -> str:

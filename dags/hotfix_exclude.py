@@ -13,27 +13,20 @@ it and refilled, queries are answered without it, the gates judge, and readers s
 
 import datetime as dt
 
-from airflow.sdk import Asset, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
-
-from pipelines.errors import NightshelfError
+from airflow.sdk import Asset, Param, dag, task
+from by_hand import MARKET, WHY, home, no_retry_of_errors_with_a_cure, owner, params, who
 
 RELEASE = Asset("nightshelf_release")
 
 
 @task(outlets=[RELEASE])
 def exclude() -> str:
-    from pipelines import hotfix, run
+    from pipelines import hotfix
 
-    context = get_current_context()
-    params, dag_run = context["params"], context["dag_run"]
-    owner = f"airflow:{dag_run.dag_id}:{dag_run.run_id}"
-    who = dag_run.triggering_user_name or owner
-    now = dt.datetime.now(dt.UTC)
-    try:
-        return hotfix.exclude(run.home(), params["item"], params["why"], who, owner, now).run_id
-    except NightshelfError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    told = params()
+    with no_retry_of_errors_with_a_cure():
+        now = dt.datetime.now(dt.UTC)
+        return hotfix.exclude(home(), told["item"], told["why"], who(), owner(), now).run_id
 
 
 @dag(
@@ -41,9 +34,10 @@ def exclude() -> str:
     max_active_runs=1,
     doc_md=__doc__,
     tags=["nightshelf"],
-    params={
+    params=MARKET
+    | {
         "item": Param(type="string", minLength=1, maxLength=500, description="The item, as the tables have it."),
-        "why": Param(type="string", minLength=3, maxLength=500, description="Reason, kept with the rule."),
+        "why": WHY,
     },
 )
 def hotfix_exclude():

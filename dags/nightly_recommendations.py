@@ -4,7 +4,8 @@ Turns the shop's raw events into one release of search and recommendation tables
 Airflow's `[core] default_timezone`). The day is the one before the run fires, in the shop's own time zone; *Trigger*
 takes another `day`, a `label` (several runs of one day stand side by side), `publish: false` (all but the release),
 `settings` for this run alone, such as `{"als.factors": 32}`, `admit_anyway`, the reason to pass a stop of `admit`, and
-`start_anyway`, the reason to start where the machine seems to have no room.
+`start_anyway`, the reason to start where the machine seems to have no room. A home with markets has such a DAG for
+each, `nightly_recommendations_<market>`; what fails in one is no other's.
 
 **Whatever fails, readers keep the release they have**: `publish` moves one pointer, as its last act, and only after
 `validate` has passed. An error that names its cure is not retried; anything else is retried twice. A finished stage is
@@ -50,7 +51,7 @@ import re
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, owner, params, who
+from by_hand import MARKETS, SETTINGS, home, no_retry_of_errors_with_a_cure, owner, params, who
 
 LOG = logging.getLogger("nightshelf")
 RELEASE = Asset("nightshelf_release")
@@ -109,7 +110,7 @@ def stage(name: str):
         from pipelines import night
 
         with no_retry_of_errors_with_a_cure():
-            night.perform(name, opened_run())
+            night.perform(name, opened_run(), home())
 
     return perform()
 
@@ -128,6 +129,7 @@ def open_() -> str:
             overrides=told["settings"],
             owner=owner(),
             fired_at=dag_run.logical_date or dag_run.run_after,
+            home=home(),
             **leaves,
         ).run_id
 
@@ -142,7 +144,7 @@ class Approval(ApprovalOperator):
         if not context["params"]["publish"]:
             return None
         with no_retry_of_errors_with_a_cure():
-            doubts = warehouse.doubts(Run.load(opened_run()))
+            doubts = warehouse.doubts(Run.load(opened_run(), home()))
         if not doubts:
             return None
         self.body = "\n".join(f"- {doubt}" for doubt in doubts)
@@ -155,7 +157,7 @@ class Approval(ApprovalOperator):
         answer = super().execute_complete(context, event)
         who = (answer["responded_by_user"] or {}).get("name", "unknown")
         with no_retry_of_errors_with_a_cure():
-            let_out(Run.load(opened_run()), Override(answer["params_input"]["why"], who))
+            let_out(Run.load(opened_run(), home()), Override(answer["params_input"]["why"], who))
         return answer
 
 
@@ -166,28 +168,28 @@ def publish() -> None:
     if not get_current_context()["params"]["publish"]:
         raise AirflowSkipException("This run was triggered with publish: false; the current release stays.")
     with no_retry_of_errors_with_a_cure():
-        night.perform("publish", opened_run())
+        night.perform("publish", opened_run(), home())
 
 
 @task
 def report() -> None:
     from pipelines import night
-    from pipelines.run import home, release_lease
+    from pipelines.run import release_lease
 
     try:
         with no_retry_of_errors_with_a_cure():
-            night.perform("report", opened_run())
+            night.perform("report", opened_run(), home())
     finally:
         release_lease(home(), opened_run(), owner())
 
 
-@dag(
-    schedule="0 3 * * *",
-    catchup=False,
-    max_active_runs=1,
-    doc_md=__doc__,
-    tags=["nightshelf"],
-    default_args={
+NIGHTLY = {
+    "schedule": "0 3 * * *",
+    "catchup": False,
+    "max_active_runs": 1,
+    "doc_md": __doc__,
+    "tags": ["nightshelf"],
+    "default_args": {
         "retries": 2,
         "retry_delay": dt.timedelta(minutes=1),
         "retry_exponential_backoff": 2.0,
@@ -195,8 +197,9 @@ def report() -> None:
         "execution_timeout": dt.timedelta(hours=4),  # less than the lease lives without a sign of life
         "on_failure_callback": log_failure,
     },
-    params=PARAMS,
-)
+}
+
+
 def nightly_recommendations():
     opened, published = open_(), publish()
     approve = Approval(
@@ -221,4 +224,8 @@ def nightly_recommendations():
     [train_als, train_neighbours, train_profile, search, published] >> report().as_teardown(setups=opened)
 
 
-nightly_recommendations()
+for market in MARKETS:
+    own = {"market": Param(market, type="string", enum=[market], description="Market whose nights these are.")}
+    dag(f"nightly_recommendations_{market}", params=own | PARAMS, **NIGHTLY)(nightly_recommendations)()
+if not MARKETS:
+    dag(params=PARAMS, **NIGHTLY)(nightly_recommendations)()

@@ -15,7 +15,7 @@ made by are refused. What was bought since the night is not seen, and items that
 import datetime as dt
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, params
+from by_hand import MARKET, SETTINGS, home, no_retry_of_errors_with_a_cure, params
 
 RELEASE = Asset("nightshelf_release")
 
@@ -27,7 +27,7 @@ def rescore() -> str:
     told = params()
     with no_retry_of_errors_with_a_cure():
         done = scoring.perform(
-            run_id=told["run"], label=told["label"], overrides=told["settings"], publish=told["publish"]
+            run_id=told["run"], label=told["label"], overrides=told["settings"], publish=told["publish"], home=home()
         )
     return done.run_id
 
@@ -38,7 +38,8 @@ def rescore() -> str:
     doc_md=__doc__,
     tags=["nightshelf"],
     default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1), "execution_timeout": dt.timedelta(hours=4)},
-    params={
+    params=MARKET
+    | {
         "run": Param(
             None,
             type=["null", "string"],

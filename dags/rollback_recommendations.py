@@ -12,18 +12,18 @@ settings on the same input ends in `publish` with the reason, until one of them 
 """
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import WHY, no_retry_of_errors_with_a_cure, params, who
+from by_hand import MARKET, WHY, home, no_retry_of_errors_with_a_cure, params, who
 
 RELEASE = Asset("nightshelf_release")
 
 
 @task(outlets=[RELEASE])
 def rollback() -> str:
-    from pipelines import run, warehouse
+    from pipelines import warehouse
 
     told = params()
     with no_retry_of_errors_with_a_cure():
-        return warehouse.rollback(run.home(), told["to"], told["why"], who())
+        return warehouse.rollback(home(), told["to"], told["why"], who())
 
 
 @dag(
@@ -31,7 +31,8 @@ def rollback() -> str:
     max_active_runs=1,
     doc_md=__doc__,
     tags=["nightshelf"],
-    params={
+    params=MARKET
+    | {
         "to": Param(
             None,
             type=["null", "string"],

@@ -12,18 +12,18 @@ in the home, so that every night answers them too; taking one out there ends tha
 """
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import no_retry_of_errors_with_a_cure, owner, params
+from by_hand import MARKET, home, no_retry_of_errors_with_a_cure, owner, params
 
 RELEASE = Asset("nightshelf_release")
 
 
 @task(outlets=[RELEASE])
 def answer() -> list[str]:
-    from pipelines import asked, run
+    from pipelines import asked
 
     queries = params()["queries"]
     with no_retry_of_errors_with_a_cure():
-        return asked.answer(run.home(), queries, owner())[1]
+        return asked.answer(home(), queries, owner())[1]
 
 
 @dag(
@@ -31,7 +31,8 @@ def answer() -> list[str]:
     max_active_runs=1,
     doc_md=__doc__,
     tags=["nightshelf"],
-    params={
+    params=MARKET
+    | {
         "queries": Param(
             type="array",
             items={"type": "string", "minLength": 1, "maxLength": 256},

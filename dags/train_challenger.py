@@ -18,27 +18,28 @@ in the log of `compare`; `nightshelf compare RUN` prints them again.
 import datetime as dt
 
 from airflow.sdk import Param, dag, task
-from by_hand import SETTINGS, no_retry_of_errors_with_a_cure, params
+from by_hand import MARKET, SETTINGS, home, no_retry_of_errors_with_a_cure, params
 
 
 @task
 def train() -> str:
     from pipelines import compare as comparing
-    from pipelines import night, run
+    from pipelines import night
 
     told = params()
     with no_retry_of_errors_with_a_cure():
-        day = dt.date.fromisoformat(told["day"]) if told["day"] else comparing.current(run.home()).day
-        return night.run(day=day, label=told["label"], overrides=told["settings"], publish=False).run_id
+        root = home()
+        day = dt.date.fromisoformat(told["day"]) if told["day"] else comparing.current(root).day
+        return night.run(day=day, label=told["label"], overrides=told["settings"], publish=False, home=root).run_id
 
 
 @task
 def compare(challenger: str) -> list[dict]:
     from pipelines import compare as comparing
-    from pipelines import run
+    from pipelines.run import Run
 
     with no_retry_of_errors_with_a_cure():
-        found = comparing.compare(run.Run.load(challenger), comparing.current(run.home()))
+        found = comparing.compare(Run.load(challenger, home()), comparing.current(home()))
     for line in map(str, found):
         print(line)
     return [vars(one) for one in found]
@@ -50,7 +51,8 @@ def compare(challenger: str) -> list[dict]:
     doc_md=__doc__,
     tags=["nightshelf"],
     default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1), "execution_timeout": dt.timedelta(hours=4)},
-    params={
+    params=MARKET
+    | {
         "day": Param(
             None, type=["null", "string"], format="date", description="Last day it may see; empty: the release's."
         ),

@@ -221,7 +221,7 @@ class Stages:
         patch.setenv("NIGHTSHELF_HOME", str(home))
         patch.setattr(opening, "open_run", self.open_run)
         patch.setattr(night, "perform", self.perform)
-        patch.setattr(Run, "load", lambda run_id: run_id)
+        patch.setattr(Run, "load", lambda run_id, home: run_id)
         patch.setattr(warehouse, "doubts", lambda run_id: self.doubts)
         patch.setattr(publish, "let_out", lambda *told: self.words.append(told))
 
@@ -229,7 +229,8 @@ class Stages:
     def lease(self) -> Path:
         return self.home / "runs" / f"{DAY}.nightly.lease"
 
-    def open_run(self, *, owner, day, label, overrides, fired_at, admit_anyway, start_anyway):
+    def open_run(self, *, owner, day, label, overrides, fired_at, home, admit_anyway, start_anyway):
+        assert home == self.home
         self._perform("open")
         self.lease.parent.mkdir(parents=True, exist_ok=True)
         self.lease.write_text(json.dumps({"owner": owner}))
@@ -237,8 +238,8 @@ class Stages:
         self.leaves = admit_anyway, start_anyway
         return type("Opened", (), {"run_id": f"{DAY}.nightly"})
 
-    def perform(self, stage: str, run_id: str) -> None:
-        assert run_id == f"{DAY}.nightly"
+    def perform(self, stage: str, run_id: str, home: Path) -> None:
+        assert (run_id, home) == (f"{DAY}.nightly", self.home)
         self._perform(stage)
 
     def _perform(self, stage: str) -> None:
@@ -388,13 +389,14 @@ def test_a_backfill_builds_each_day_that_is_not_done(bag, metadata, tmp_path, mo
     """One mapped task a day, in whatever order; what was planned and the settings reach it, done days do not."""
     planned = [backfill.Planned(dt.date(2026, 3, day), day == 3, is_done=day == 2) for day in (1, 2, 3)]
     asked, built = [], []
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     monkeypatch.setattr(backfill, "plan", lambda *told: asked.append(told) or planned)
     monkeypatch.setattr(backfill, "perform", lambda *told: built.append(told))
     conf = {"days": "2026-03-01..2026-03-03", "promote": True, "settings": {"als.factors": 8}}
     assert run_dag(bag.dags["backfill_days"], conf) == ("success", {"plan": "success", "build_day": "success"})
-    assert asked == [([one.day for one in planned], {"als.factors": 8}, True)]
+    assert asked == [([one.day for one in planned], {"als.factors": 8}, True, tmp_path)]
     first, last = sorted(built, key=lambda told: told[0].day)
-    assert (first, last) == ((planned[0], {"als.factors": 8}), (planned[2], {"als.factors": 8}))
+    assert (first, last) == tuple((planned[n], {"als.factors": 8}, tmp_path) for n in (0, 2))
 
 
 @pytest.mark.slow
@@ -404,7 +406,7 @@ def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypa
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     monkeypatch.setattr(rescore, "perform", lambda **told: asked.append(told) or made)
     monkeypatch.setattr(night, "run", lambda **told: asked.append(told) or made)
-    monkeypatch.setattr(Run, "load", lambda run_id: run_id)
+    monkeypatch.setattr(Run, "load", lambda run_id, home: run_id)
     monkeypatch.setattr(compare, "current", lambda home: made)
     monkeypatch.setattr(compare, "compare", lambda *told: asked.append(told) or [])
     monkeypatch.setattr(forget, "forget", lambda *told: asked.append(told))
@@ -413,10 +415,10 @@ def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypa
     assert run_dag(bag.dags["train_challenger"], {"settings": {"als.factors": 8}})[0] == "success"
     assert run_dag(bag.dags["forget_user"], {"users": ["u1"], "why": "asked for it"})[0] == "success"
     assert asked == [
-        {"run_id": None, "label": "rescore", "overrides": rules, "publish": True},
-        {"day": DAY, "label": "challenger", "overrides": {"als.factors": 8}, "publish": False},
+        {"run_id": None, "label": "rescore", "overrides": rules, "publish": True, "home": tmp_path},
+        {"day": DAY, "label": "challenger", "overrides": {"als.factors": 8}, "publish": False, "home": tmp_path},
         (f"{DAY}.made", made),
-        (["u1"], "asked for it", "dag_test"),
+        (["u1"], "asked for it", "dag_test", tmp_path),
     ]
 
 
