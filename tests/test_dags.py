@@ -216,9 +216,9 @@ def resolve(dag, conf) -> dict:
 class Stages:
     """Stands in for the stages: remembers which were performed, and fails where it is told to."""
 
-    def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, home: Path, patch: pytest.MonkeyPatch, root: Path | None = None) -> None:
         self.home, self.performed, self.failures, self.doubts, self.words = home, [], {}, [], []
-        patch.setenv("NIGHTSHELF_HOME", str(home))
+        patch.setenv("NIGHTSHELF_HOME", str(root or home))
         patch.setattr(opening, "open_run", self.open_run)
         patch.setattr(night, "perform", self.perform)
         patch.setattr(Run, "load", lambda run_id, home: run_id)
@@ -420,6 +420,64 @@ def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypa
         (f"{DAY}.made", made),
         (["u1"], "asked for it", "dag_test", tmp_path),
     ]
+
+
+@pytest.fixture
+def markets_bag(airflow, tmp_path, monkeypatch):
+    """All DAGs as a home with the markets `at` and `ch` has them."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    for market in ("at", "ch"):
+        (tmp_path / "markets" / market).mkdir(parents=True)
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "by_hand", raising=False)
+    yield BundleDagBag(DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+    sys.modules.pop("by_hand", None)
+
+
+def test_each_market_has_nights_of_its_own(markets_bag):
+    """A DAG for each, which is of that market alone; what people trigger names one that there is."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    assert markets_bag.import_errors == {}
+    nights = {name for name in markets_bag.dags if name.startswith("nightly")}
+    assert nights == {"nightly_recommendations_at", "nightly_recommendations_ch"}
+    assert resolve(markets_bag.dags["nightly_recommendations_ch"], {})["market"] == "ch"
+    asked = {"rollback_recommendations": {"why": "bad prices"}, "hotfix_exclude": {"item": "i1", "why": "recalled"}}
+    for name, told in asked.items():
+        assert resolve(markets_bag.dags[name], told | {"market": "at"})["market"] == "at"
+        for wrong in (told, told | {"market": "de"}):
+            with pytest.raises(ParamValidationError):
+                resolve(markets_bag.dags[name], wrong)
+
+
+@pytest.mark.slow
+def test_a_market_that_fails_fails_alone(markets_bag, metadata, tmp_path, monkeypatch):
+    """The night of one stops at its gate, that of the other goes on in its own home."""
+    done = {}
+    for market, failures in {"at": {"validate": GateFailed("users served: 0.41")}, "ch": {}}.items():
+        stages = Stages(tmp_path / "markets" / market, monkeypatch, tmp_path)
+        stages.failures = failures
+        done[market], _ = run_dag(markets_bag.dags[f"nightly_recommendations_{market}"])
+        assert ("publish" in stages.performed, stages.lease.exists()) == (market == "ch", False)
+    assert done == {"at": "failed", "ch": "success"}
+
+
+@pytest.mark.slow
+def test_users_are_forgotten_in_every_market_where_they_may_be(markets_bag, metadata, tmp_path, monkeypatch):
+    """One that refuses keeps no other; one that is named is the only one."""
+    asked = []
+    monkeypatch.setattr(forget, "forget", lambda *told: asked.append(told[-1].name) or _busy(told[-1]))
+    told = {"users": ["u1"], "why": "asked for it"}
+    assert run_dag(markets_bag.dags["forget_user"], told)[0] == "failed"
+    assert sorted(asked) == ["at", "ch"]
+    assert run_dag(markets_bag.dags["forget_user"], told | {"market": "ch"})[0] == "success"
+    assert sorted(asked) == ["at", "ch", "ch"]
+
+
+def _busy(home: Path) -> None:
+    if home.name == "at":
+        raise BadInput("A run is being worked on.")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from psycopg2.extensions import parse_dsn
 from rich.console import Console
 
 from pipelines import contracts, retention, settings, show, warehouse, why
-from pipelines.errors import HeldBack, NoRoom, NothingPublished, NoWarehouse, ReadersInTheWay
+from pipelines.errors import BadSetting, HeldBack, NoRoom, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
 from pipelines.warehouse import postgres
 from pipelines.warehouse.manifest import Judged
@@ -186,6 +186,33 @@ def test_old_releases_go_but_for_what_a_transaction_reads(run: Run, house: Postg
     assert not house.drop(nights[2])  # nobody reads it now, and the views lead there
     assert asked(house, "select count(*) from nightshelf.items") == [(2,)]
     assert house.kept() == nights[1:]
+
+
+def test_markets_share_a_database_and_nothing_in_it(tmp_path: Path, house: Postgres):
+    """Each moves alone, keeps its own releases, also where both have one of the same name, and clears no other's."""
+    runs = [run_of(tmp_path / "markets" / name, **{"warehouse.engine": "postgres"}) for name in ("at", "ch-fr")]
+    at, ch = (warehouse.of(run.home, run.settings) for run in runs)
+    for run, market in zip(runs, (at, ch), strict=True):
+        run.home.mkdir(parents=True)
+        market.init()
+        market.ready()
+    first = publish(runs[0], "2026-03-01", 1)
+    assert publish(runs[1], "2026-03-01", 1) == first
+    later = [publish(runs[1], f"2026-03-{day:02}", day) for day in (2, 3, 4)]
+    assert (at.current(), ch.current(), house.current()) == (first, later[-1], None)
+    views = "select distinct run_id from nightshelf_{}.items"
+    assert [asked(house, views.format(name)) for name in ("at", "ch_fr")] == [[("run 1",)], [("run 4",)]]
+    told = {"warehouse": {"engine": "postgres"}, "retention": {"releases": 1}}
+    retention.clear_releases(runs[0].home, settings.parse(told))
+    assert (at.kept(), ch.kept(), house.kept()) == ([first], [first, *later], [])
+    assert warehouse.rollback(runs[1].home, None, "bad prices", "anna") == later[-2]
+    assert (at.current(), len(at.history())) == (first, 1)
+
+
+def test_a_name_that_the_server_would_cut_is_refused():
+    """Two schemas could else become one."""
+    with pytest.raises(BadSetting, match="longer than the 63 bytes of a name"):
+        Postgres(settings.Warehouse(views="x" * 51), "zurich")
 
 
 def test_readers_in_the_way_are_named(run: Run, house: Postgres, monkeypatch: pytest.MonkeyPatch):

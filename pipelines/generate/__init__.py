@@ -80,7 +80,8 @@ def generate(
     finally:
         shutil.rmtree(truth, ignore_errors=True)
     settle_shop(home, _settings(shop, ledger, currency))
-    return {"users": users, "items": items, "events": int(ledger.arrived.sum()), **ledger.dirt}
+    carried = int((shop.catalogue.first_day < days).sum())
+    return {"users": users, "items": carried, "events": int(ledger.arrived.sum()), **ledger.dirt}
 
 
 def make_shop(items: int, first: dt.date, days: int, seed: int, market: str = "") -> Shop:

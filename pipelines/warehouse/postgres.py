@@ -52,7 +52,7 @@ class Postgres:
         self.views = f"{told.views}_{market.replace('-', '_')}" if market else told.views
         self.audit = f"{self.views}_audit"
         if len(self.audit) > LONGEST_NAME:
-            raise BadSetting(f"{self.audit} is longer than the {LONGEST_NAME} bytes of a name: shorten warehouse.views.")
+            raise BadSetting(f"{self.audit} is longer than the {LONGEST_NAME} bytes of a name: shorten its views.")
 
     @property
     def where(self) -> str:

@@ -1,0 +1,173 @@
+"""Markets: homes in a home, each with settings, rules, nights and releases of its own; none touches another's."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines import markets, rules, settings
+from pipelines.__main__ import app
+from pipelines.errors import BadRules, BadSetting, MarketsFailed
+from pipelines.run import home
+from tests.conftest import SMALL
+from tests.test_rules import write
+
+CHEAPEST = SMALL | {
+    "als.factors": 8,
+    "als.epochs": 2,
+    "profile.steps": 5,
+    "profile.history_steps": 5,
+    "profile.sequence_epochs": 1,
+    "holdout.windows": 1,
+    "holdout.days": 7,
+    "fuse.trees": 10,
+    "fuse.ablation": False,
+    "search.queries": "",
+    "gates.min_against_popularity": 0,
+}
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with the markets `at` and `ch`, in which nothing lies."""
+    for market in ("at", "ch"):
+        (tmp_path / "markets" / market).mkdir(parents=True)
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_markets_settings_go_over_those_of_its_home(house: Path):
+    """Section by section, also where the shop names things itself; below the environment and the run's parameters."""
+    (house / "nightshelf.toml").write_text(
+        "[als]\nfactors = 8\nepochs = 3\n[event_types]\nsaw = 'view'\nbought = 'cart'\n[shop]\ncurrency = 'EUR'\n"
+    )
+    (house / "markets" / "ch" / "nightshelf.toml").write_text(
+        "[als]\nepochs = 4\nalpha = 2.0\n[event_types]\nbought = 'purchase'\n[shop]\ncurrency = 'CHF'\n"
+    )
+    at, ch = (settings.load(house / "markets" / m, {"seed": 3}, {"NIGHTSHELF_ALS__ALPHA": "5"}) for m in ("at", "ch"))
+    assert (at.als.factors, at.als.epochs, at.als.alpha, at.shop.currency) == (8, 3, 5.0, "EUR")
+    assert (ch.als.factors, ch.als.epochs, ch.als.alpha, ch.shop.currency) == (8, 4, 5.0, "CHF")
+    assert ch.event_types == {"saw": "view", "bought": "purchase"}
+    assert (at.seed, ch.seed) == (3, 3)
+
+
+def test_a_named_file_stands_for_the_homes_and_not_for_the_markets(house: Path, tmp_path: Path):
+    """NIGHTSHELF_CONFIG is below what a market says itself, and what is found or generated goes into the market's."""
+    (named := tmp_path / "own.toml").write_text("[als]\nfactors = 8\nepochs = 3\n")
+    market = house / "markets" / "ch"
+    (market / "nightshelf.toml").write_text("[als]\nepochs = 4\n")
+    told = settings.load(market, {}, {"NIGHTSHELF_CONFIG": str(named)})
+    assert (told.als.factors, told.als.epochs) == (8, 4)
+    assert settings.file(market, {"NIGHTSHELF_CONFIG": str(named)}) == market / "nightshelf.toml"
+
+
+RULE = "rule_id,action,brand,owner,reason\n{name},deny,Beanworks,ann,strike\n"
+
+
+def test_rules_of_the_home_hold_in_each_market_beside_its_own(house: Path):
+    """And those of one market in no other."""
+    write(house, "all.csv", RULE.format(name="everywhere"))
+    write(house / "markets" / "ch", "own.csv", RULE.format(name="here"))
+    held = {market: [rule.rule_id for rule in rules.read(house / "markets" / market)] for market in ("at", "ch")}
+    assert held == {"at": ["everywhere"], "ch": ["everywhere", "here"]}
+
+
+def test_a_rule_has_one_name_in_the_home_and_its_market(house: Path):
+    """The message names both files."""
+    write(house, "all.csv", RULE.format(name="twice"))
+    write(house / "markets" / "ch", "own.csv", RULE.format(name="twice"))
+    with pytest.raises(BadRules) as told:
+        rules.read(house / "markets" / "ch")
+    for place in (house, house / "markets" / "ch"):
+        assert str(place / "rules") in str(told.value)
+    assert len(rules.read(house / "markets" / "at")) == 1
+
+
+@pytest.mark.parametrize(
+    ("market", "words"),
+    [
+        (None, "has the markets at, ch. Say which: --market"),
+        ("de", "has the markets at, ch, and none called de"),
+        ("../ch", "'../ch' is no name for a market"),
+        ("CH", "'CH' is no name for a market"),
+        ("ch-audit", "'ch-audit' is no name for a market"),
+        ("audit", "'audit' is no name for a market"),
+        ("x" * 33, "is no name for a market"),
+    ],
+)
+def test_a_market_is_named_and_there(house: Path, market: str | None, words: str):
+    """Nothing is done where it is not clear in which; a misspelt one is not made."""
+    with pytest.raises(BadSetting, match=words):
+        markets.home(house, market)
+    assert markets.names(house) == ["at", "ch"]
+
+
+def test_a_home_has_a_shop_of_its_own_or_markets(house: Path):
+    """Nobody would read what lies beside them."""
+    (house / "raw").mkdir()
+    with pytest.raises(BadSetting, match="raw lies beside markets"):
+        markets.home(house, "ch")
+
+
+def test_a_home_without_markets_is_one_shop(tmp_path: Path):
+    """It needs no market and has none; other folders under `markets/` are none either."""
+    (tmp_path / "markets" / "Old copy").mkdir(parents=True)
+    told = {"NIGHTSHELF_HOME": str(tmp_path)}
+    assert home(told) == tmp_path
+    assert (markets.name(tmp_path), markets.house(tmp_path)) == ("", tmp_path)
+    with pytest.raises(BadSetting, match="has no markets, and none called ch"):
+        home(told | {"NIGHTSHELF_MARKET": "ch"})
+    assert home(told | {"NIGHTSHELF_MARKET": "ch"}, is_new=True) == tmp_path / "markets" / "ch"
+
+
+@pytest.mark.parametrize("words", [["late"], ["open"], ["show", "demo"], ["rules", "preview", "x.csv"], ["generate"]])
+def test_a_verb_of_one_shop_refuses_a_home_with_several(house: Path, words: list[str]):
+    """It names them, and leaves nothing."""
+    (house / "x.csv").write_text("")
+    words = [str(house / word) if word == "x.csv" else word for word in words]
+    assert "at, ch. Say which" in str(CliRunner().invoke(app, words).exception)
+    assert not list((house / "markets").glob("*/*"))
+
+
+def test_a_market_is_chosen_for_one_command(house: Path):
+    """By the option before the verb, or by the environment; afterwards none is."""
+    write(house / "markets" / "ch", "own.csv", RULE.format(name="here"))
+    for told in (["--market", "ch"], []):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NIGHTSHELF_MARKET", "" if told else "ch")
+            assert "1 rules are right" in CliRunner().invoke(app, [*told, "rules", "check"]).output
+    with pytest.raises(BadSetting):
+        home()
+
+
+def test_one_market_that_fails_does_not_keep_the_others(house: Path, capfd: pytest.CaptureFixture):
+    """Each is done in a process of its own; the end names those that failed, and is no success."""
+    write(house / "markets" / "at", "own.csv", "rule_id,action\nbroken,dney\n")
+    write(house / "markets" / "ch", "own.csv", RULE.format(name="here"))
+    with pytest.raises(MarketsFailed, match=r"In 1 of 2 markets `rules` failed: at \(exit code 1\)"):
+        markets.each(house, ["rules", "check"])
+    told = capfd.readouterr()
+    assert "Did you mean deny?" in told.err
+    assert [line for line in told.out.splitlines() if line] == [
+        "── at",
+        "── ch",
+        "1 rules are right: 1 in force, 0 to come, 0 expired",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["night"], ["plan"], ["check"], ["status"], ["releases"], ["rescore"], ["rules", "check"], ["rules", "list"],
+     ["backfill", "2026-03-01"], ["forget", "u1", "--why", "asked"], ["warehouse", "init"]],
+)  # fmt: skip
+def test_these_verbs_are_done_in_each_market(house: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]):
+    """With all that was asked, unless one is chosen; then in that one alone."""
+    done = []
+    monkeypatch.setattr(
+        markets.subprocess, "run", lambda told: done.append(told) or subprocess.CompletedProcess(told, 0)
+    )
+    monkeypatch.setattr(sys, "argv", ["nightshelf", *words])
+    assert CliRunner().invoke(app, words).exception is None
+    assert done == [[sys.executable, "-m", "pipelines", "--market", market, *words] for market in ("at", "ch")]
