@@ -1,32 +1,35 @@
 """Markets: homes in a home, each with settings, rules, nights and releases of its own; none touches another's."""
 
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import markets, rules, settings
+from pipelines import markets, rules, settings, tune, warehouse
 from pipelines.__main__ import app
 from pipelines.errors import BadRules, BadSetting, MarketsFailed
-from pipelines.run import home
-from tests.conftest import SMALL
+from pipelines.forget import forget
+from pipelines.generate import generate
+from pipelines.run import Run, home
+from tests.conftest import LAST_DAY, SMALL, deliver, event, linked
 from tests.test_rules import write
 
-CHEAPEST = SMALL | {
+CHEAP = SMALL | {
     "als.factors": 8,
-    "als.epochs": 2,
-    "profile.steps": 5,
-    "profile.history_steps": 5,
-    "profile.sequence_epochs": 1,
     "holdout.windows": 1,
-    "holdout.days": 7,
+    "profile.history_steps": 10,
+    "profile.sequence_epochs": 1,
     "fuse.trees": 10,
     "fuse.ablation": False,
-    "search.queries": "",
     "gates.min_against_popularity": 0,
 }
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "markets.md").read_text()
 
 
 @pytest.fixture
@@ -171,3 +174,101 @@ def test_these_verbs_are_done_in_each_market(house: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["nightshelf", *words])
     assert CliRunner().invoke(app, words).exception is None
     assert done == [[sys.executable, "-m", "pipelines", "--market", market, *words] for market in ("at", "ch")]
+
+
+@pytest.fixture(scope="module")
+def published(night: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two markets of one chain after one command, with a rule in `ch`, and a third that nothing was delivered to.
+
+    `at` has all but the publication of the night that all tests share: what it would train again is done."""
+    house = tmp_path_factory.mktemp("house")
+    at, ch = linked(night.home, house / "markets" / "at"), house / "markets" / "ch"
+    shutil.rmtree(at / "warehouse")
+    shutil.rmtree(at / "runs" / night.run_id / "publish")
+    tune.write(SMALL, at)
+    generate(ch, users=150, items=150, days=50, last_day=LAST_DAY, seed=7, currency="CHF")
+    tune.write(CHEAP, ch)
+    only = {"item_id": "only-ch", "title": "Beanworks cow bell", "price_cents": 100, "brand": "Bell"}
+    deliver(ch, "items", str(LAST_DAY), [only], "only.jsonl")
+    deliver(ch, "events", str(LAST_DAY), [event(1, user_id="only-ch", item_id="only-ch")], "only.jsonl")
+    write(ch, "own.csv", RULE.format(name="here"))
+    (house / "markets" / "none").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHELF_HOME", str(house))
+        with pytest.raises(MarketsFailed, match=r"In 1 of 3 markets .*: none "):
+            markets.each(house, ["night", "--day", str(LAST_DAY)])
+    return house
+
+
+@pytest.fixture
+def both(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The releases of both markets beside each other."""
+    with duckdb.connect() as connection:
+        for market in ("at", "ch"):
+            place = published / "markets" / market / "warehouse" / "current.duckdb"
+            connection.execute(f"attach '{place}' as {market}_ (read_only)")
+        yield connection
+
+
+@pytest.mark.slow
+def test_no_item_and_no_user_stands_in_the_tables_of_another_market(both: duckdb.DuckDBPyConnection):
+    """In no column of any table that names items or users; the markets share some, which each has at its own price."""
+    for kind, table in (("item_id", "items"), ("user_id", "user_history")):
+        for market, other in (("at", "ch"), ("ch", "at")):
+            strangers = f"select {kind} from {other}_.{table} except select {kind} from {market}_.{table}"
+            assert both.execute(f"select count(*) > 0 from ({strangers})").fetchone() == (True,)
+            columns = both.execute(
+                "select table_name, column_name from duckdb_columns() where database_name = ? and column_name like ?",
+                [f"{market}_", f"%{kind}"],
+            ).fetchall()
+            assert len(columns) > 5
+            for place, column in columns:
+                query = f"select count(*) from {market}_.{place} where {column} in ({strangers})"
+                assert both.execute(query).fetchone() == (0,), (market, place, column)
+    prices = "select count(*), count(*) filter (where at_.items.price_cents <> ch_.items.price_cents)"
+    shared, other = both.execute(f"{prices} from at_.items join ch_.items using (item_id)").fetchone()
+    assert 0 < shared == other
+
+
+@pytest.mark.slow
+def test_a_rule_of_one_market_does_nothing_in_another(both: duckdb.DuckDBPyConnection):
+    """Its brand is gone from the lists of the one, and stands in those of the other, which does not know the rule."""
+    shown = "select count(*) from {0}_.user_recommendations join {0}_.items using (item_id) where brand = 'Beanworks'"
+    known = "select list(rule_id), bool_or(has_acted) from {0}_.rules"
+    found = {m: [both.execute(q.format(m)).fetchone() for q in (shown, known)] for m in ("at", "ch")}
+    assert found["ch"] == [(0,), (["here"], True)]
+    assert found["at"][0][0] > 0
+    assert found["at"][1] == (None, None)
+
+
+@pytest.mark.slow
+def test_one_statement_reads_two_markets(published: Path, monkeypatch: pytest.MonkeyPatch):
+    """As docs/markets.md has it: each row with its market and the currency of its price."""
+    monkeypatch.chdir(published)
+    with duckdb.connect() as connection:
+        (text,) = re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL)
+        connection.execute(text)
+        found = connection.execute(f"select distinct market, currency from ({text.split(';')[2]})").fetchall()
+    assert sorted(found) == [("at", "EUR"), ("ch", "CHF")]
+
+
+@pytest.mark.slow
+def test_each_market_has_its_own_runs_and_nothing_lies_in_their_home(published: Path):
+    """Where one had nothing to work on, nothing is left either."""
+    assert {path.name for path in published.iterdir()} == {"markets"}
+    assert not list((published / "markets" / "none").iterdir())
+    assert warehouse.current(published / "markets" / "at") != warehouse.current(published / "markets" / "ch")
+
+
+def test_a_user_is_forgotten_in_one_market_and_in_the_log_of_all(house: Path):
+    """The log of what runs them lies in their home; the other market keeps the rows until its turn comes."""
+    for market in ("at", "ch"):
+        deliver(house / "markets" / market, "events", str(LAST_DAY), [event(1), event(2, user_id="ben")])
+        (house / "markets" / market / "lake").mkdir()
+    (log := house / "airflow.log").write_text("anna viewed i1\nben viewed i1\n")
+    proof = forget(["anna"], "asked for it", "ann", house / "markets" / "ch")
+    assert (proof["counts"]["raw_rows"], proof["counts"]["log_lines"]) == (1, 1)
+    assert "anna" not in log.read_text()
+    assert "ben" in log.read_text()
+    left = {m: "anna" in next((house / "markets" / m / "raw").rglob("part.jsonl")).read_text() for m in ("at", "ch")}
+    assert left == {"at": True, "ch": False}

@@ -10,13 +10,17 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from pipelines import gates, rules, shelve, warehouse
+from pipelines import gates, publish, rules, shelve, validate, warehouse
+from pipelines.__main__ import app
 from pipelines.marts import Marts
+from pipelines.night import STAGES
 from pipelines.rules import obeyed
 from pipelines.rules.preview import preview
 from pipelines.rules.rule import ITEM_TABLES
 from pipelines.run import Run
+from tests.conftest import linked
 from tests.test_night import finish_as
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rules.md").read_text()
@@ -103,6 +107,56 @@ def test_the_preview_foretells_what_the_night_does(night: Run, ruled: Run, draft
         Marts(night).frame("select item_id from catalogue where brand = 'Beanworks'")["item_id"]
     )
     assert [one["metric"] for one in told.losses] == ["for_you", "discover"]
+
+
+@pytest.mark.slow
+def test_the_weekend_of_one_market(night: Run, draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There the draft is previewed, obeyed by Thursday's night, seen in what is published, and gone with Sunday's; the
+    other market, which has the same shop, keeps release and rows."""
+    at, ch = (linked(night.home, tmp_path / "markets" / name) for name in ("at", "ch"))
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
+    foretold = CliRunner().invoke(app, ["--market", "at", "rules", "preview", str(draft)]).output
+    assert "weekend" in foretold
+    assert f"The draft beside the lists of {night.run_id}" in foretold
+    before = warehouse.current(at), shown_of(at)
+    assert before == (warehouse.current(ch), shown_of(ch))
+    assert before[1] > 0
+
+    (at / "rules").mkdir()
+    shutil.copy(draft, at / "rules" / "weekend.csv")
+    thursday, sunday = dt.date(2026, 3, 5), dt.date(2026, 3, 8)
+    assert (publish_as(at, night, thursday, "thursday"), shown_of(at)) == (("weekend",), 0)
+    with warehouse.connect(at) as release:
+        effects = [release.execute(statement).fetchall() for statement in STATEMENTS[:2]]
+    assert {placement for placement, *_ in effects[0]} >= {"for_you", "discover"}
+    assert [(rule_id, has_acted) for rule_id, _, has_acted, _ in effects[1]] == [("weekend", True)]
+
+    assert (publish_as(at, night, sunday, "sunday"), shown_of(at)) == ((), before[1])
+    assert (warehouse.current(ch), shown_of(ch)) == before
+
+
+def shown_of(home: Path) -> int:
+    """Rows of the brand on the shelves of the rule's country, in what readers see."""
+    users = pd.concat(map(pd.read_csv, sorted(home.glob("raw/users/*/*.csv"))))
+    germans = users.loc[users["country"] == "Germany", "user_id"].tolist()
+    with warehouse.connect(home) as release:
+        (count,) = release.execute(
+            "select count(*) from user_recommendations join items using (item_id) where brand = 'Beanworks'"
+            " and user_id in (select unnest(?::varchar[]))",
+            [germans],
+        ).fetchone()
+    return count
+
+
+def publish_as(home: Path, night: Run, day: dt.date, label: str) -> tuple[str, ...]:
+    """The night's lists once more under the rules of what people see after `day`, and let out; the rules' names."""
+    held, done = rules.in_force(home, day + dt.timedelta(days=1)), Run.load(night.run_id, home)
+    run = replace(done, run_id=f"{night.day}.{label}", label=label, rules=held)
+    finish_as(done, run, set(STAGES) - {"shelve", "validate", "publish", "report"})
+    run.save()
+    for stage in (shelve, validate, publish):
+        stage.run(run)
+    return tuple(rule.rule_id for rule in held)
 
 
 @pytest.mark.slow
