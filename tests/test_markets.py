@@ -1,5 +1,6 @@
 """Markets: homes in a home, each with settings, rules, nights and releases of its own; none touches another's."""
 
+import datetime as dt
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +17,7 @@ from pipelines import markets, rules, settings, tune, warehouse
 from pipelines.__main__ import app
 from pipelines.errors import BadRules, BadSetting, MarketsFailed
 from pipelines.forget import forget
-from pipelines.generate import generate
+from pipelines.generate import catalogue, generate, make_shop
 from pipelines.run import Run, home
 from tests.conftest import LAST_DAY, SMALL, deliver, event, linked
 from tests.test_rules import write
@@ -276,3 +278,19 @@ def test_a_user_is_forgotten_in_one_market_and_in_the_log_of_all(house: Path):
     assert "ben" in log.read_text()
     left = {m: "anna" in next((house / "markets" / m / "raw").rglob("part.jsonl")).read_text() for m in ("at", "ch")}
     assert left == {"at": True, "ch": False}
+
+
+def test_generated_shops_of_one_seed_are_one_chain():
+    """An item is the same thing in both, at another price; each has some that the other lacks."""
+    first, days = dt.date(2026, 1, 1), 30
+    at, ch = (make_shop(200, first, days, 7, market).catalogue for market in ("at", "ch"))
+    has_at, has_ch = at.first_day < days, ch.first_day < days
+    both = np.flatnonzero(has_at & has_ch)
+    last = np.full(len(both), days - 1)
+    assert min(len(both), (has_at & ~has_ch).sum(), (has_ch & ~has_at).sum()) > 10
+    titles = [catalogue.texts(one, both, days - 1)["title"].tolist() for one in (at, ch)]
+    assert titles[0] == titles[1]
+    assert (at.price(both, last) != ch.price(both, last)).mean() > 0.9
+    assert (at.is_on_sale(both, last) != ch.is_on_sale(both, last)).any()
+    again = make_shop(200, first, days, 7, "at").catalogue
+    assert (again.old_price == at.old_price).all()
