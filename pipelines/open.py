@@ -82,7 +82,18 @@ def described(
         code_version=run.code_version(),
         packages=run.package_versions(),
         rules=rules.in_force(home, seen_on, told.shelves),
+        follows=_follows(home, told, day, label),
     )
+
+
+def _follows(home: Path, told: settings.Settings, day: dt.date, label: str) -> str | None:
+    """The release of an earlier day that readers had last when the run was first opened, where shelves shall differ
+    from it; what is published since, the run's own release among it, changes nothing."""
+    if not told.shelve.freshness:
+        return None
+    record = home / "runs" / f"{day}.{label}" / "run.json"
+    before = json.loads(record.read_text()).get("follows") if record.exists() else None
+    return before or warehouse.seen_before(home, told, day)
 
 
 def day_before(moment: dt.datetime | None, timezone: str) -> dt.date:

@@ -77,6 +77,9 @@ class Run:
     start_anyway: Override | None = None  # nor does this: it lets a night begin that seems to have no room
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
+    follows: str | None = (
+        None  # the release that readers had before the run's day, where `shelve.freshness` asks for it
+    )
 
     @property
     def folder(self) -> Path:
@@ -121,9 +124,10 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights), code,
-        inputs, rules, and whose models serve."""
+        inputs, rules, whose models serve, and the release that it follows."""
         told = self.settings.model_dump(mode="json", exclude={"retention"})
-        return digest([self.run_id, told, self.code_version, dict(self.inputs), self.told_rules, self.models_of])
+        decided = [self.code_version, dict(self.inputs), self.told_rules, self.models_of, self.follows]
+        return digest([self.run_id, told, *decided])
 
     def has(self, stage: str) -> bool:
         """Whether the stage has finished under this configuration."""
@@ -159,6 +163,7 @@ class Run:
             "start_anyway": self.start_anyway and asdict(self.start_anyway),
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
+            "follows": self.follows,
         }
         path = self.folder / "run.json"
         if not path.exists() or json.loads(path.read_text()) != record:
@@ -189,6 +194,7 @@ class Run:
             start_anyway=Override(**record["start_anyway"]) if record.get("start_anyway") else None,
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
             models_of=record.get("models_of"),
+            follows=record.get("follows"),
         )
 
     @classmethod

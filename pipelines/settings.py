@@ -251,6 +251,16 @@ class Shelve(Section):
     diversity: float = Field(
         0.2, ge=0, le=1, description="Weight of being unlike the rows above; 0: the ranking alone puts in order."
     )
+    freshness: float = Field(
+        0.0, ge=0, le=1, description="Least share of a shelf that did not stand on it in the release of the day before."
+    )
+    min_new_share: float = Field(
+        0.0, ge=0, le=1, description="Least share of a shelf that is new in the shop, as far as there are candidates."
+    )
+    new_days: int = Field(14, ge=1, description="Days since the catalogue first named an item in which it is new.")
+    exploration_share: float = Field(
+        0.0, ge=0, le=0.5, description="Share of a shelf's places whose row is drawn, so that clicks can be weighed."
+    )
 
     pair_days: int = Field(180, ge=1, description="Days of visits and baskets that tell which items belong together.")
     trend_days: int = Field(7, ge=1, description="Days in which `trending_items` met more visitors than was expected.")

@@ -16,7 +16,7 @@ from pipelines.marts import Marts
 from pipelines.rules.rule import Rule
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
-from pipelines.shelve import audit, effects, worth
+from pipelines.shelve import audit, effects, stood, worth
 from pipelines.shelve.builder import STANDS
 from pipelines.shelve.placing import FALLBACKS, Placed, Ranked, fates, placings
 
@@ -45,7 +45,7 @@ def run(run: Run, folder: Path) -> None:
 
 def built(run: Run, marts: Marts, candidates: pd.DataFrame, rules: Sequence[Rule]) -> Iterator[Placed]:
     """The lists of every placement under some rules, of the candidates (a frame) that are told."""
-    for placing in placings(run, marts, list(run.settings.shelves), rules):
+    for placing in placings(run, marts, list(run.settings.shelves), rules, stood.before(run, marts)):
         own = candidates[candidates["placement"] == placing.placement]
         users, items = own["user"].to_numpy(), own["item"].to_numpy()
         barred = placing.barred(users, items)
@@ -59,11 +59,11 @@ def built(run: Run, marts: Marts, candidates: pd.DataFrame, rules: Sequence[Rule
 def flat(placed: Placed) -> pd.DataFrame:
     """Lists as rows, by user and rank. What nobody proposed to the user has no parts, and a score that keeps order."""
     told = np.concatenate([placed.candidates[["score", *SCORES]].to_numpy(dtype=float), np.zeros((1, 1 + len(SCORES)))])
-    names = ["placement", "user", "rank", "item", "fallback", "rule_id", "score", *SCORES]
-    tables = [pd.DataFrame(columns=names).astype({"user": int, "rank": int, "item": int})]
+    names = ["placement", "user", "rank", "item", "fallback", "rule_id", "propensity", "score", *SCORES]
+    tables = [pd.DataFrame(columns=names).astype({"user": int, "rank": int, "item": int, "propensity": float})]
     for block in placed.blocks:
         lists, places = np.nonzero(block.items >= 0)
-        rows, rules = block.rows[lists, places], block.rules[lists, places]
+        rows, rules = block.rows[lists, places], np.maximum(block.rules[lists, places], -1)  # below 0 no rule
         parts = told[rows]  # -1, which is no candidate, finds the zeros at the end
         parts[:, 0] = np.where(rows < 0, -1.0 - places, parts[:, 0])
         facts = {
@@ -73,6 +73,7 @@ def flat(placed: Placed) -> pd.DataFrame:
             "item": block.items[lists, places],
             "fallback": np.array(FALLBACKS, dtype=object)[block.sources[lists, places]],
             "rule_id": np.array([*(rule.rule_id for rule in placed.placing.rules), None], dtype=object)[rules],
+            "propensity": block.chances[lists, places],
         }
         tables.append(pd.DataFrame(facts | dict(zip(["score", *SCORES], parts.T, strict=True))))
     return pd.concat(tables[-1:] if len(tables) == 1 else tables[1:], ignore_index=True)
@@ -116,6 +117,7 @@ def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
             "evidence_query": shelves["query"],
             "fallback": shelves["fallback"],
             "rule_id": shelves["rule_id"],
+            "propensity": shelves["propensity"].astype(float),
             "trained_on": dt.date.fromisoformat(trained["trained_on"]),
             "run_id": run.run_id,
         }

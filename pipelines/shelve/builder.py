@@ -9,35 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipelines.shelve.chance import Draws
+from pipelines.shelve.pool import FILLING, NEVER, OWN, PLACED, Pool, relevance
+from pipelines.shelve.shares import Owed, Share
+
 STANDS, LENGTH, VARIANT, DIVERSITY = -1, -2, -3, -4  # what became of a column; from 0 on the rule that dropped it
-OWN, PLACED, FILLING = 0, 1, 2  # kinds of columns: own candidates, what only a rule brings, what fills up
-NEVER = -np.inf
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What may stand on B lists, in its order: own candidates best first, then the rest.
-
-    Attributes:
-        items: (B, P), -1 where there is none.
-        scores: (B, P), read of own candidates only.
-        kinds: (P,) OWN, PLACED or FILLING.
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
-    kinds: np.ndarray
-
-    def beside(self, items: np.ndarray, kind: int) -> "Pool":
-        """The pool with further columns, items (B, N)."""
-        return Pool(
-            np.concatenate([self.items, items], axis=1),
-            np.concatenate([self.scores, np.zeros(items.shape)], axis=1),
-            np.append(self.kinds, np.full(items.shape[1], kind)),
-        )
-
-    def of(self, lists: np.ndarray) -> "Pool":
-        return Pool(self.items[lists], self.scores[lists], self.kinds)
+NOBODY, NEW, FRESH, DRAWN = -1, -6, -7, -8  # what put a row on its place without a rule: its worth, a share, a draw
 
 
 @dataclass(frozen=True)
@@ -69,6 +46,8 @@ class Terms:
         vectors: (I, E) unit vectors, by which a list is diverse.
         diversity: weight of being unlike what stands above, 0 to 1 (maximal marginal relevance, Carbonell and
             Goldstein 1998).
+        shares: of the rows that each list gives to some kind of item, within all the others.
+        draws: the places whose rows are drawn from what may stand there.
     """
 
     families: np.ndarray
@@ -78,6 +57,8 @@ class Terms:
     pins: Sequence[Demand] = ()
     caps: Sequence[Cap] = ()
     least: Sequence[Demand] = ()
+    shares: Sequence[Share] = ()
+    draws: Draws | None = None
 
     def of(self, lists: np.ndarray) -> "Terms":
         """The terms of some lists."""
@@ -85,7 +66,8 @@ class Terms:
             name: [type(one)(**{**vars(one), "lists": one.lists[lists]}) for one in getattr(self, name)]
             for name in ("shifts", "pins", "caps", "least")
         }
-        return Terms(self.families, self.vectors, self.diversity, **demands)
+        shares, draws = [one.of(lists) for one in self.shares], self.draws and self.draws.of(lists)
+        return Terms(self.families, self.vectors, self.diversity, **demands, shares=shares, draws=draws)
 
 
 @dataclass(frozen=True)
@@ -94,12 +76,14 @@ class Built:
 
     Attributes:
         columns: (B, L) columns of the pool, from the first place on, -1 where the list has ended.
-        rules: (B, L) the rule that put the row on its place, -1 for none.
+        rules: (B, L) the rule that put the row on its place, else NOBODY, NEW, FRESH or DRAWN.
+        chances: (B, L) the probability that a row stood on its place, given those above it; 1 where nothing was drawn.
         dropped: (B, P) what became of each column: STANDS, LENGTH, VARIANT, DIVERSITY, or the number of a cap.
     """
 
     columns: np.ndarray
     rules: np.ndarray
+    chances: np.ndarray
     dropped: np.ndarray
 
     @property
@@ -115,11 +99,11 @@ def build(pool: Pool, terms: Terms, length: int) -> Built:
     work = _Work(pool, items, terms, length)
     for place in range(length):
         work.fill(place)
-    columns, rules = work.finished(moved_by)
+    columns, rules, chances = work.finished(moved_by)
     dropped = np.empty_like(order)
     np.put_along_axis(dropped, order, work.dropped(columns), axis=1)
     back = np.take_along_axis(order, np.maximum(columns, 0), axis=1)
-    return Built(np.where(columns >= 0, back, -1), rules, dropped)
+    return Built(np.where(columns >= 0, back, -1), rules, chances, dropped)
 
 
 def shifted(pool: Pool, shifts: Sequence[Demand]) -> tuple[np.ndarray, np.ndarray]:
@@ -137,18 +121,6 @@ def shifted(pool: Pool, shifts: Sequence[Demand]) -> tuple[np.ndarray, np.ndarra
     return order, np.take_along_axis(moved_by, order, axis=1)
 
 
-def relevance(pool: Pool) -> np.ndarray:
-    """(B, P) own scores from 1 for a list's best to 0 for its worst; the other columns lie below, in their order."""
-    own = (pool.kinds == OWN) & (pool.items >= 0)
-    best = np.max(pool.scores, axis=1, initial=NEVER, where=own)[:, None]
-    worst = np.min(pool.scores, axis=1, initial=np.inf, where=own)[:, None]
-    width = np.where(own.any(axis=1)[:, None] & (best > worst), best - worst, 1.0)
-    with np.errstate(invalid="ignore"):
-        scaled = np.where(own, (pool.scores - worst) / width, 0.0)
-    behind = -2.0 - np.arange(len(pool.kinds))
-    return np.where(pool.kinds == OWN, scaled, behind)
-
-
 @dataclass
 class _Work:
     """Lists while they are built, their columns already in order."""
@@ -159,10 +131,12 @@ class _Work:
     length: int
     chosen: np.ndarray = field(init=False)  # (B, L) columns
     by_rule: np.ndarray = field(init=False)  # (B, L)
+    chances: np.ndarray = field(init=False)  # (B, L)
 
     def __post_init__(self) -> None:
         shape, terms = self.items.shape, self.terms
-        self.chosen, self.by_rule = np.full((shape[0], self.length), -1), np.full((shape[0], self.length), -1)
+        self.chosen, self.by_rule = np.full((shape[0], self.length), -1), np.full((shape[0], self.length), NOBODY)
+        self.chances = np.ones(self.chosen.shape)
         self.families = np.where(self.items >= 0, terms.families[self.items], -1)
         self.taken = self.items < 0
         self.counted = [np.where(cap.lists[:, None], _at(cap.groups, self.items), -1) for cap in terms.caps]
@@ -173,6 +147,7 @@ class _Work:
         self.likeness = self._likeness()
         self.likest = np.zeros(shape)
         self.pinned = self._pinned()
+        self.owed = self._owed()
 
     def _likeness(self) -> np.ndarray:
         """(B, W, W) cosines of the first columns, which are own candidates or placed by a rule."""
@@ -191,6 +166,10 @@ class _Work:
             self._settle(told)
         return pinned
 
+    def _owed(self) -> Owed:
+        pinned = {place: columns for place, (columns, _) in self.pinned.items()}
+        return Owed(self.terms.shares, self.items, self.pool.kinds, self.length, pinned)
+
     def _none(self) -> np.ndarray:
         return np.full(len(self.items), -1)
 
@@ -202,14 +181,27 @@ class _Work:
         urgent, told_by = self._urgent(place, value > NEVER)
         usual = np.where(self.pool.kinds == PLACED, NEVER, value)
         value = np.where(urgent.any(axis=1, keepdims=True), np.where(urgent, value, NEVER), usual)
-        best = value.argmax(axis=1)
+        value, share = self.owed.urgent(place, value, self._missing())
+        best, chances = self._best(place, value)
         found = free & (np.take_along_axis(value, best[:, None], axis=1)[:, 0] > NEVER)
-        columns[found] = best[found]
-        hurried = found & urgent.any(axis=1) & (best != usual.argmax(axis=1))
-        rules[hurried] = told_by[hurried, best[hurried]]
-        self._settle(np.where(found, best, -1))
+        rule = told_by[np.arange(len(best)), best]
+        why = np.where(best == usual.argmax(axis=1), NOBODY, np.where(rule >= 0, rule, share))
+        why = np.where((why == NOBODY) & (chances < 1), DRAWN, why)
+        columns[found], rules[found], self.chances[found, place] = best[found], why[found], chances[found]
+        settled = np.where(found, best, -1)
+        self._settle(settled)
+        self.owed.settle(place, settled)
         self._remember(columns)
         self.chosen[:, place], self.by_rule[:, place] = columns, rules
+
+    def _best(self, place: int, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) the column that is worth most as the next row, or one that is drawn, and (B,) its probability."""
+        best, chances = value.argmax(axis=1), np.ones(len(value))
+        if self.terms.draws is None or not self.terms.draws.at(place):
+            return best, chances
+        may = (value > NEVER) & (self.pool.kinds == OWN)
+        drawn, told = self.terms.draws.drawn(place, self.items, value, may)
+        return np.where(may.any(axis=1), drawn, best), told
 
     def _worth(self) -> np.ndarray:
         """(B, P) what each column is worth as the next row."""
@@ -228,14 +220,17 @@ class _Work:
         and (B, P) the rule that says so. A list that cannot be served goes on as if it had not to be."""
         later = [columns for at, (columns, _) in self.pinned.items() if at >= place]
         pinned = sum((np.asarray(columns >= 0, dtype=int) for columns in later), self._none() + 1)
-        missing = sum((np.maximum(one, 0) for one in self.missing), self._none() + 1)
-        is_late = missing >= self.length - place - pinned
+        is_late = self._missing() >= self.length - place - pinned
         urgent, told_by = np.zeros(self.items.shape, dtype=bool), np.full(self.items.shape, -1)
         for one, wanted, lacks in zip(self.terms.least, self.wanted, self.missing, strict=True):
             needed = wanted & np.asarray(is_late & (lacks > 0))[:, None] & may_stand
             told_by[needed & ~urgent] = one.rule
             urgent |= needed
         return urgent, told_by
+
+    def _missing(self) -> np.ndarray:
+        """(B,) rows that the lists still owe to rules."""
+        return sum((np.maximum(one, 0) for one in self.missing), self._none() + 1)
 
     def _settle(self, columns: np.ndarray) -> None:
         """Count rows (B,) as standing, -1 for none: their families are taken, their groups and demands go on."""
@@ -254,12 +249,12 @@ class _Work:
         told = self.likeness[lists, columns[lists]]
         self.likest[lists, :width] = np.maximum(self.likest[lists, :width], told)
 
-    def finished(self, moved_by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(B, L) columns and rules without the holes that pins leave behind the end of a short list."""
-        order = np.argsort(self.chosen < 0, axis=1, kind="stable")
-        columns, rules = (np.take_along_axis(one, order, axis=1) for one in (self.chosen, self.by_rule))
+    def finished(self, moved_by: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(B, L) columns, rules and chances without the holes that pins leave behind the end of a short list."""
+        order, made = np.argsort(self.chosen < 0, axis=1, kind="stable"), (self.chosen, self.by_rule, self.chances)
+        columns, rules, chances = (np.take_along_axis(one, order, axis=1) for one in made)
         moved = np.take_along_axis(moved_by, np.maximum(columns, 0), axis=1)
-        return columns, np.where((rules < 0) & (columns >= 0), moved, rules)
+        return columns, np.where((rules < 0) & (columns >= 0) & (moved >= 0), moved, rules), chances
 
     def dropped(self, columns: np.ndarray) -> np.ndarray:
         """(B, P) what became of each column, in order. What a list passed over for a row further down was too like the
@@ -267,7 +262,7 @@ class _Work:
         lists, places = np.nonzero(columns >= 0)
         stands = np.zeros(self.items.shape, dtype=bool)
         stands[lists, columns[lists, places]] = True
-        last = np.max(np.where(self.by_rule < 0, self.chosen, -1), axis=1, keepdims=True)  # that no rule put there
+        last = np.max(np.where(self.by_rule == NOBODY, self.chosen, -1), axis=1, keepdims=True)  # by its worth
         is_passed = np.arange(self.items.shape[1]) < last
         dropped = np.where(is_passed & (self.terms.diversity > 0), DIVERSITY, LENGTH)
         is_short = (columns < 0).any(axis=1, keepdims=True)

@@ -13,11 +13,16 @@ from pipelines.marts import Marts
 from pipelines.rules import conflicts
 from pipelines.rules.scope import Goods, unknown
 from pipelines.run import LOG, Run
-from pipelines.shelve.builder import DIVERSITY, LENGTH, VARIANT
+from pipelines.shelve.builder import DIVERSITY, DRAWN, FRESH, LENGTH, NEW, VARIANT
 from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed, Placing
 
 CAUSES = {LENGTH: "length", VARIANT: "variant", DIVERSITY: "diversity", NOT_AVAILABLE: "not_available"}
 COUNTED = (NOT_AVAILABLE, VARIANT, DIVERSITY)  # causes that are told beside the rules
+PUT_BY = {
+    NEW: "new_share",
+    FRESH: "freshness",
+    DRAWN: "exploration",
+}  # what else puts rows on their place, where it is on
 ARROW = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
 EFFECTS = ["placement", "rule", "count_rows", "count_moved", "count_users", "run_id"]
 
@@ -57,9 +62,11 @@ def effects(placed: Placed) -> Iterator[tuple[str, str, int, int, int]]:
     rules = np.concatenate([block.rules[block.items >= 0] for block in placed.blocks])
     owners = np.concatenate([np.repeat(b.users, (b.items >= 0).sum(axis=1)) for b in placed.blocks])
     causes = [(code, CAUSES[code]) for code in COUNTED]
+    causes += [(share.code, PUT_BY[share.code]) for share in placing.shares]
+    causes += [(DRAWN, PUT_BY[DRAWN])] if placing.draws else []
     causes += [(n, rule.rule_id) for n, rule in enumerate(placing.rules) if rule.is_about(placing.placement)]
     for code, name in causes:
-        dropped, moved = users[placed.fate == code], owners[rules == code] if code >= 0 else owners[:0]
+        dropped, moved = users[placed.fate == code], owners[rules == code]
         yield placing.placement, name, len(dropped), len(moved), len(np.union1d(dropped, moved))
 
 

@@ -1,6 +1,6 @@
 """Placing: one placement's shelves for everybody, from ranked candidates, the rules in force, and what fills up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,12 @@ from pipelines.marts import Marts, values_at
 from pipelines.placements import items as items_of
 from pipelines.rules import Rule
 from pipelines.rules.scope import Goods, addressed, allowed, barring
-from pipelines.run import Run
+from pipelines.run import Run, digest
 from pipelines.shelve import builder
-from pipelines.shelve.builder import FILLING, LENGTH, OWN, PLACED, STANDS, Built, Cap, Demand, Pool, Terms
+from pipelines.shelve.builder import FRESH, LENGTH, NEW, STANDS, Built, Cap, Demand, Terms
+from pipelines.shelve.chance import Draws
+from pipelines.shelve.pool import FILLING, OWN, PLACED, Pool
+from pipelines.shelve.shares import Share
 
 NOT_AVAILABLE = -5  # what keeps an item off a list before it is built, beside the rules
 FALLBACKS = (None, "rules", "segment_popularity", "shop_popularity")  # where a row comes from, own candidates first
@@ -109,7 +112,8 @@ class Shelves:
     Attributes:
         users: (B,)
         items, rows, sources, rules: (B, L): items, -1 behind the end; rows of the candidates, -1 for none; where in
-            FALLBACKS a row comes from; the rule that put it on its place, -1 for none.
+            FALLBACKS a row comes from; what put it on its place, as `Built` tells it.
+        chances: (B, L) the probability of each row, as `Built` tells it.
         pooled, dropped: (B, P) rows that the lists could choose from, -1 for none, and what became of each.
     """
 
@@ -118,6 +122,7 @@ class Shelves:
     rows: np.ndarray
     sources: np.ndarray
     rules: np.ndarray
+    chances: np.ndarray
     pooled: np.ndarray
     dropped: np.ndarray
 
@@ -134,6 +139,7 @@ class Placing:
         families: (I,) the variants of one thing have one number.
         vectors: (I, E) unit vectors.
         popular: what fills up where it `fills`; elsewhere lists are as long as their candidates.
+        shares, draws: as `Terms` has them, of all users.
     """
 
     placement: str
@@ -150,6 +156,8 @@ class Placing:
     audience: Audience
     popular: Popular
     fills: bool
+    shares: Sequence[Share] = ()
+    draws: Draws | None = None
 
     def barred(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(R,) what keeps an item off each user's list: NOT_AVAILABLE, the number of a rule, or STANDS for nothing."""
@@ -188,7 +196,7 @@ class Placing:
             sources.append(np.full(columns.shape[1], min(source, BY_SHOP)))
         built = builder.build(wide, terms.of(lists), self.length)
         found = _shelves(shelves.users[lists], shelves.pooled[lists], wide, built, np.concatenate(sources))
-        for name in ("items", "rows", "sources", "rules", "dropped"):
+        for name in ("items", "rows", "sources", "rules", "chances", "dropped"):
             getattr(shelves, name)[lists] = getattr(found, name)
 
     def _popular(self, source: int, users: np.ndarray) -> np.ndarray:
@@ -250,7 +258,8 @@ class Placing:
             kind = {"pin": "pins", "must_include": "least"}.get(rule.action, "shifts")
             signed = -value if rule.action == "bury" else value
             demands[kind].append(Demand(number, lists, self.goods.covered(rule), signed))
-        return Terms(self.families, self.vectors, self.diversity, **demands)
+        shares, draws = [share.of(users) for share in self.shares], self.draws and self.draws.of(users)
+        return Terms(self.families, self.vectors, self.diversity, **demands, shares=shares, draws=draws)
 
     def _about(self, *actions: str) -> Iterator[Rule]:
         return (rule for _, rule in self._numbered(*actions))
@@ -271,12 +280,18 @@ class Placed:
     fate: np.ndarray  # (R,)
 
 
-def placings(run: Run, marts: Marts, names: Sequence[str], rules: Sequence[Rule]) -> Iterator[Placing]:
-    """Each placement of the run under some rules."""
+def placings(
+    run: Run, marts: Marts, names: Sequence[str], rules: Sequence[Rule], stood: Mapping[str, np.ndarray]
+) -> Iterator[Placing]:
+    """Each placement of the run under some rules; by placement, `stood` (U, S) are the items that each user's shelf
+    had before, -1 for none."""
     settings, goods, declared = run.settings, Goods.of(marts), items_of(run, marts)
     vectors = centred(np.load(run.of("train_profile", "final", "item_vectors.npy")))
     audience, popular = Audience.of(run, marts), Popular.of(run, marts)
-    is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
+    is_available, unseen = (
+        marts.catalogue["is_available"].to_numpy(dtype=bool),
+        np.empty((len(marts.users), 0), dtype=int),
+    )
     for name in names:
         is_again = settings.shelves[name] == AGAIN
         yield Placing(
@@ -294,7 +309,28 @@ def placings(run: Run, marts: Marts, names: Sequence[str], rules: Sequence[Rule]
             audience,
             popular,
             name in LEARNED,
+            () if is_again else tuple(shares(run, goods.ages_days, stood.get(name, unseen))),
+            None if is_again else _draws(run, marts, name),
         )
+
+
+def shares(run: Run, ages_days: np.ndarray, stood: np.ndarray) -> Iterator[Share]:
+    """What the settings ask of every list: items (I,) that are new in the shop, and rows that did not stand there before,
+    (U, S) with -1 for none."""
+    asked = run.settings.shelve
+    if asked.min_new_share:
+        yield Share(NEW, asked.min_new_share, ages_days < asked.new_days, stood[:, :0])
+    if asked.freshness:
+        yield Share(FRESH, asked.freshness, np.ones(len(ages_days), dtype=bool), stood)
+
+
+def _draws(run: Run, marts: Marts, placement: str) -> Draws | None:
+    """Chance of the run's seed and day, of the placement, and of ids, so that who else is served changes no draw."""
+    if not run.settings.shelve.exploration_share:
+        return None
+    key = digest([run.settings.seed, run.day, placement])[:16]
+    lists, items = (pd.util.hash_array(one.ids, hash_key=key, categorize=False) for one in (marts.users, marts.items))
+    return Draws(lists, items, run.settings.shelve.exploration_share)
 
 
 def families(catalogue: pd.DataFrame) -> np.ndarray:
@@ -324,6 +360,7 @@ def _shelves(users: np.ndarray, rows: np.ndarray, pool: Pool, built: Built, sour
         np.where(ends | (columns >= width), -1, chosen),
         np.where(ends, OWN_ROW, sources[columns]),
         built.rules,
+        built.chances,
         rows,
         built.dropped[:, :width],
     )

@@ -13,6 +13,7 @@ from pipelines.warehouse.releases import (
     predecessor,
     publish,
     rollback,
+    seen_before,
 )
 from pipelines.warehouse.tables import (
     broken,
@@ -48,6 +49,7 @@ __all__ = [
     "returns",
     "rollback",
     "seal",
+    "seen_before",
     "write",
     "write_arrivals",
     "write_metrics",

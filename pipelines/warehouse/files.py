@@ -93,8 +93,10 @@ class Files:
             os.replace(partial, self.link)
             _sync(self.folder)
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(str(self.link.resolve()), read_only=True)
+    def connect(self, name: str | None = None) -> duckdb.DuckDBPyConnection:
+        """Read a release that is kept, by default the current one."""
+        path = self.releases / f"{name}.duckdb" if name else self.link.resolve()
+        return duckdb.connect(str(path), read_only=True)
 
     def drop(self, name: str) -> bool:
         """Remove a release, unless a process of this machine has it open."""

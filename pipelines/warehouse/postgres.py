@@ -145,19 +145,21 @@ class Postgres:
                     raise ReadersInTheWay(self._in_the_way()) from None
             time.sleep(4 * LOCK_MS / 1000)
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """The current views, read through DuckDB as the reader: the same SQL as on a release file."""
+    def connect(self, name: str | None = None) -> duckdb.DuckDBPyConnection:
+        """The current views, read through DuckDB as the reader: the same SQL as on a release file; or, as the loader, a
+        release that is kept."""
         place = importlib.util.find_spec("duckdb_extension_postgres_scanner")
         if place is None or place.origin is None:
             raise NoWarehouse("duckdb-extension-postgres-scanner is not installed. Install requirements.txt anew.")
         file = Path(place.origin).parent / "extensions" / f"v{duckdb.__version__}" / "postgres_scanner.duckdb_extension"
-        connection, address = duckdb.connect(), self._address("reader").replace("'", "''")
+        role, schema = ("loader", name) if name else ("reader", self.views)
+        connection, address = duckdb.connect(), self._address(role).replace("'", "''")
         connection.execute(f"load '{file}'")
         try:
-            connection.execute(f"attach '{address}' as release (type postgres, read_only, schema '{self.views}')")
+            connection.execute(f"attach '{address}' as release (type postgres, read_only, schema '{schema}')")
         except duckdb.Error:
-            raise NoWarehouse(f"{self.told.reader}: the reader cannot connect. Correct the variable.") from None
-        connection.execute(f'use release."{self.views}"')
+            raise NoWarehouse(f"{getattr(self.told, role)}: the {role} cannot connect. Correct the variable.") from None
+        connection.execute(f'use release."{schema}"')
         return connection
 
     def drop(self, name: str) -> bool:
