@@ -77,9 +77,7 @@ class Run:
     start_anyway: Override | None = None  # nor does this: it lets a night begin that seems to have no room
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
-    follows: str | None = (
-        None  # the release that readers had before the run's day, where `shelve.freshness` asks for it
-    )
+    follows: str | None = None  # the release that readers had before the run's day, where shelves shall differ from it
 
     @property
     def folder(self) -> Path:

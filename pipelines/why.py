@@ -162,6 +162,8 @@ def _rise(release: duckdb.DuckDBPyConnection, asked: Asked, row: dict[str, Any])
     candidate = _one(release, CANDIDATE, asked)
     if row["rule_id"] is not None:
         yield "rule", _rule(release, row["rule_id"])
+    if row.get("propensity", 1.0) < 1:  # an earlier version of the table had no such column
+        yield "drawn", f"by chance among what could stand there, with a probability of {row['propensity']:.4f}"
     if candidate is None:
         if row["fallback"] != "rules":
             yield "candidate", f"none: {row['fallback']} filled what the user's own candidates left of the shelf"

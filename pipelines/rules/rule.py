@@ -9,15 +9,7 @@ ITEM_TABLES = ("search_results", "similar_items", "bought_together", "popular_it
 BY_COUNTRY = ("popular_items", "trending_items")  # have a list for each country
 BARS = ("deny", "allow_only")  # actions that take items away, and hold in every list
 COUNTED = ("boost", "bury", "pin", "cap", "must_include")  # actions that need a number
-BUILT_IN = (
-    "not_available",
-    "variant",
-    "diversity",
-    "length",
-    "new_share",
-    "freshness",
-    "exploration",
-)  # causes, no rules
+BUILT_IN = ("not_available", "variant", "diversity", "length", "new_share", "freshness", "exploration")  # no rules
 SCOPE = ("item_id", "parent_id", "category", "brand", "min_price_cents", "max_price_cents", "min_age_days",
          "max_age_days")  # fmt: skip
 RANGES = (("starts_on", "ends_on"), ("min_price_cents", "max_price_cents"), ("min_age_days", "max_age_days"))

@@ -18,11 +18,7 @@ from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed, Placing
 
 CAUSES = {LENGTH: "length", VARIANT: "variant", DIVERSITY: "diversity", NOT_AVAILABLE: "not_available"}
 COUNTED = (NOT_AVAILABLE, VARIANT, DIVERSITY)  # causes that are told beside the rules
-PUT_BY = {
-    NEW: "new_share",
-    FRESH: "freshness",
-    DRAWN: "exploration",
-}  # what else puts rows on their place, where it is on
+PUT_BY = {NEW: "new_share", FRESH: "freshness", DRAWN: "exploration"}  # what puts rows on their place, beside rules
 ARROW = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
 EFFECTS = ["placement", "rule", "count_rows", "count_moved", "count_users", "run_id"]
 

@@ -288,10 +288,8 @@ def placings(
     settings, goods, declared = run.settings, Goods.of(marts), items_of(run, marts)
     vectors = centred(np.load(run.of("train_profile", "final", "item_vectors.npy")))
     audience, popular = Audience.of(run, marts), Popular.of(run, marts)
-    is_available, unseen = (
-        marts.catalogue["is_available"].to_numpy(dtype=bool),
-        np.empty((len(marts.users), 0), dtype=int),
-    )
+    is_available = marts.catalogue["is_available"].to_numpy(dtype=bool)
+    nothing = np.empty((len(marts.users), 0), dtype=int)
     for name in names:
         is_again = settings.shelves[name] == AGAIN
         yield Placing(
@@ -309,14 +307,14 @@ def placings(
             audience,
             popular,
             name in LEARNED,
-            () if is_again else tuple(shares(run, goods.ages_days, stood.get(name, unseen))),
+            () if is_again else tuple(shares(run, goods.ages_days, stood.get(name, nothing))),
             None if is_again else _draws(run, marts, name),
         )
 
 
 def shares(run: Run, ages_days: np.ndarray, stood: np.ndarray) -> Iterator[Share]:
-    """What the settings ask of every list: items (I,) that are new in the shop, and rows that did not stand there before,
-    (U, S) with -1 for none."""
+    """What the settings ask of every list: items that are new in the shop, by their age (I,), and items that are not
+    among those that `stood` there before, (U, S) with -1 for none."""
     asked = run.settings.shelve
     if asked.min_new_share:
         yield Share(NEW, asked.min_new_share, ages_days < asked.new_days, stood[:, :0])

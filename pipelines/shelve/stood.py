@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from pipelines import warehouse
 from pipelines.errors import NothingPublished
@@ -22,23 +23,18 @@ def before(run: Run, marts: Marts) -> Mapping[str, np.ndarray]:
     house = warehouse.of(run.home, run.settings)
     if run.follows not in house.kept():
         raise NothingPublished(
-            f"{run.run_id} shall differ from {run.follows} (shelve.freshness), which is not kept any more. Open the day "
-            "under another --label: it follows what is kept."
+            f"{run.run_id} shall differ from {run.follows} (shelve.freshness), which is not kept any more. Run the day "
+            "under another --label: it follows one that is kept."
         )
     with house.connect(run.follows) as release:
         rows = release.execute(SHELVES).df()
     users, items = marts.users.positions(rows["user_id"]), marts.items.positions(rows["item_id"])
     known = rows.assign(user=users, item=items)[users >= 0]
-    return {
-        str(placement): _padded(
-            part["user"].to_numpy(), part["rank"].to_numpy(), part["item"].to_numpy(), len(marts.users)
-        )
-        for placement, part in known.groupby("placement")
-    }
+    return {str(name): _padded(part, len(marts.users)) for name, part in known.groupby("placement")}
 
 
-def _padded(users: np.ndarray, ranks: np.ndarray, items: np.ndarray, count_users: int) -> np.ndarray:
-    """(U, S) items by user and rank from 1, -1 where there is none."""
-    shelves = np.full((count_users, ranks.max(initial=0)), -1)
-    shelves[users, ranks - 1] = items
+def _padded(rows: pd.DataFrame, count_users: int) -> np.ndarray:
+    """(U, S) items of rows (user, rank from 1, item), -1 where there is none."""
+    shelves = np.full((count_users, rows["rank"].max()), -1)
+    shelves[rows["user"], rows["rank"] - 1] = rows["item"]
     return shelves
