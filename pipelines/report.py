@@ -14,6 +14,7 @@ from pipelines.run import Run, costs, stage
 FILE = "report.html"
 COMPARED = ("fused", "rrf", "habit", "popularity")
 LOSS = "loss_without_"
+CHANGE = "change_by_"
 MEASURES = {
     "ndcg_at_10": "NDCG@10",
     "recall_at_10": "Recall@10",
@@ -62,6 +63,7 @@ def _content(told: Run) -> dict[str, object]:
         "reasons": _reasons(told),
         "unmeasured": UNMEASURED,
         "shelves": _shelves(figures, _json(told, "shelve", "metrics.json") or []),
+        "changes": _changes(_json(told, "shelve", "metrics.json") or []),
         "rules": _parquet(told, "shelve", "rules.parquet"),
         "effects": [
             one for one in _parquet(told, "shelve", "rule_effects.parquet") if one["count_rows"] or one["count_moved"]
@@ -111,6 +113,16 @@ def _shelves(figures: list[dict], built: list[dict]) -> dict[str, dict[str, dict
         names = {name: f"{placement}/{name}/{measure}" for name in compared}
         told = {name: by_name[metric] for name, metric in names.items() if metric in by_name}
         found.setdefault(placement, {})[measure] = told
+    return found
+
+
+def _changes(built: list[dict]) -> dict[str, dict[str, dict[str, dict]]]:
+    """By placement, part of the list builder that is on, and measure, what the part changes."""
+    found: dict[str, dict[str, dict[str, dict]]] = {}
+    for record in built:
+        placement, told_of, measure = record["metric"].split("/")
+        if told_of.startswith(CHANGE):
+            found.setdefault(placement, {}).setdefault(told_of.removeprefix(CHANGE), {})[measure] = record
     return found
 
 

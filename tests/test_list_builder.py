@@ -10,21 +10,24 @@ from hypothesis import strategies as st
 from pipelines.shelve import builder
 from pipelines.shelve.builder import (
     DIVERSITY,
-    FILLING,
+    DRAWN,
+    FRESH,
     LENGTH,
-    OWN,
-    PLACED,
+    NEW,
     STANDS,
     VARIANT,
     Built,
     Cap,
     Demand,
-    Pool,
     Terms,
 )
+from pipelines.shelve.chance import Draws
+from pipelines.shelve.pool import FILLING, OWN, PLACED, Pool
+from pipelines.shelve.shares import Share
 
 ITEMS = 12
 LENGTHS = st.integers(1, 8)
+SHARES = st.sampled_from([0.0, 0.25, 1.0])
 
 
 def pool(*lists: list[int], filling: list[int] | None = None, placed: list[int] | None = None) -> Pool:
@@ -49,6 +52,15 @@ def demand(rule: int, items: list[int], value: int, lists: list[bool] | None = N
 
 def cap(rule: int, items: list[int], most: int, lists: list[bool] | None = None) -> Cap:
     return Cap(rule, np.array(lists or [True]), np.where(np.isin(np.arange(ITEMS), items), 0, -1), most)
+
+
+def share(least: float, items: list[int], code: int = NEW, seen: list[list[int]] | None = None) -> Share:
+    return Share(code, least, np.isin(np.arange(ITEMS), items), np.array(seen or [[]], dtype=int))
+
+
+def draws(count: int, least: float, seed: int = 0) -> Draws:
+    lists, items = (np.random.default_rng(seed).integers(0, 2**63, size=n, dtype=np.uint64) for n in (count, ITEMS))
+    return Draws(lists, items, least)
 
 
 def shown(built: Built, pool: Pool) -> list[list[int]]:
@@ -153,6 +165,61 @@ def test_filling_comes_last_and_in_its_order():
     assert one(own, terms(vectors=alike, diversity=1.0), 4)[0] == [0, 1, 8, 9]
 
 
+def test_a_share_is_kept_from_the_first_rows_on():
+    """Of n first rows so many, rounded down, of the whole list rounded up; the rows say why they stand there."""
+    own, told = pool([0, 1, 2, 3, 4, 5]), terms(shares=[share(0.5, [4, 5])])
+    assert one(own, told, 4) == ([0, 4, 1, 5], [-1, NEW, -1, NEW])
+    assert one(own, terms(shares=[share(0.3, [4, 5])]), 4) == ([0, 1, 4, 5], [-1, -1, NEW, NEW])
+
+
+def test_what_stood_on_a_list_before_gives_way():
+    """0 and 1 did: half of the rows are others; where there are no others it stands again."""
+    fresh = share(0.5, list(range(ITEMS)), FRESH, seen=[[0, 1, -1]])
+    assert one(pool([0, 1, 2, 3]), terms(shares=[fresh]), 2) == ([0, 2], [-1, FRESH])
+    assert one(pool([0, 1]), terms(shares=[fresh]), 2) == ([0, 1], [-1, -1])
+
+
+def test_two_shares_that_no_row_serves_together_share_the_places():
+    """3 alone is new, 4 alone did not stand there: both have their row on a list of two."""
+    fresh = share(0.5, list(range(ITEMS)), FRESH, seen=[[0, 1, 2, 3]])
+    assert one(pool([0, 1, 2, 3, 4]), terms(shares=[share(0.5, [3]), fresh]), 2) == ([3, 4], [NEW, FRESH])
+
+
+def test_a_share_waits_for_rules_and_counts_what_they_put():
+    """A pin and what must stand keep their places; a pinned row of the kind is one of the share."""
+    own = pool([0, 1, 2, 3], placed=[9])
+    must = demand(7, [9], 1)
+    assert one(own, terms(least=[must], shares=[share(0.5, [3])]), 2) == ([3, 9], [NEW, 7])
+    assert one(own, terms(pins=[demand(7, [9], 2)], shares=[share(0.5, [3, 9])]), 2) == ([0, 9], [-1, 7])
+
+
+def test_draws_are_as_likely_as_they_say():
+    """Of many lists with the same candidates: weighed by its propensity, each stands on the place once per list."""
+    count, told = 20_000, terms(shares=[], draws=draws(20_000, 0.5))
+    own = pool(*[[0, 1, 2, 3]] * count)
+    built = builder.build(own, told, 2)
+    drawn, chances = built.columns[:, 0], built.chances[:, 0]
+    weighed = np.bincount(drawn, 1 / chances, minlength=4) / count
+    assert np.abs(weighed - 1).max() < 0.05
+    assert (chances[drawn == 0] > 2 * chances[drawn == 3].max()).all()
+    assert (built.chances[:, 1] == 1).all()
+    assert (built.columns[:, 1] == (drawn == 0)).all()  # the best of the others
+    assert set(built.rules[:, 0]) == {DRAWN}
+
+
+def test_drawn_places_are_spread_over_a_list():
+    """A tenth of twenty places are two, neither first nor last."""
+    assert [place for place in range(20) if draws(1, 0.1).at(place)] == [4, 14]
+
+
+def test_nothing_is_drawn_where_a_rule_has_the_place_or_nothing_is_left_to_choose():
+    """A pin stands for certain, and so does the only row that may."""
+    pinned = builder.build(pool([0, 1, 2]), terms(pins=[demand(1, [2], 1)], draws=draws(1, 0.5)), 1)
+    assert (pinned.columns.tolist(), pinned.chances.tolist()) == ([[2]], [[1.0]])
+    alone = builder.build(pool([0], filling=[8]), terms(draws=draws(1, 0.5)), 2)
+    assert (alone.columns.tolist(), alone.chances.tolist()) == ([[0, 1]], [[1.0, 1.0]])
+
+
 @st.composite
 def shops(draw: st.DrawFn) -> tuple[Pool, Terms, int]:
     """Some lists over twelve items, with terms of every kind, for all or for some of the lists."""
@@ -187,6 +254,11 @@ def shops(draw: st.DrawFn) -> tuple[Pool, Terms, int]:
                 for _ in range(draw(st.integers(0, 2)))
             ],
             least=demands((1, 3)),
+            shares=[
+                Share(code, least, dice.random(ITEMS) < 0.5, dice.integers(-1, ITEMS, size=(count, 4)))
+                for code, least in ((NEW, draw(SHARES)), (FRESH, draw(SHARES)))
+            ],
+            draws=draw(st.sampled_from([None, draws(count, 0.3, seed)])),
         ),
         length,
     )
@@ -203,6 +275,8 @@ def test_no_list_breaks_its_terms(shop: tuple[Pool, Terms, int]):
         columns = built.columns[n]
         assert (np.diff((columns < 0).astype(int)) >= 0).all()
         assert -1 not in items
+        chances = built.chances[n]
+        assert ((chances > 0) & (chances <= 1)).all()
         families = told.families[items]
         assert len(set(families)) == len(families)
         pinned = [
@@ -233,8 +307,28 @@ def test_a_list_does_not_depend_on_the_others(shop: tuple[Pool, Terms, int], cha
     chance.shuffle(order)
     for lists in (np.array(order), np.array(order[:1])):
         part = builder.build(made.of(lists), told.of(lists), length)
-        for name in ("columns", "rules", "dropped"):
+        for name in ("columns", "rules", "chances", "dropped"):
             assert (getattr(part, name) == getattr(whole, name)[lists]).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(shops(), st.booleans())
+def test_a_share_is_missed_only_where_nothing_could_keep_it(shop: tuple[Pool, Terms, int], of_new: bool):
+    """Where any first rows lack some, no candidate of the kind is left that may stand."""
+    made, told, length = shop
+    (asked,) = shares = told.shares[:1] if of_new else told.shares[1:]
+    built = builder.build(made, replace(told, pins=[], least=[], shares=shares), length)
+    holds = asked.holds(made.items)
+    for n, columns in enumerate(built.columns):
+        kept = np.cumsum(holds[n, columns] & (columns >= 0) & (made.kinds[columns] != FILLING))
+        if (kept < asked.rows(length)).any():
+            items = made.items[n, columns[columns >= 0]]
+            full = np.zeros(ITEMS, dtype=bool)
+            for one in (one for one in told.caps if one.lists[n]):
+                for group in range(3):
+                    full |= (one.groups == group) & ((one.groups[items] == group).sum() >= one.most)
+            left = made.items[n, holds[n] & (made.kinds == OWN)]
+            assert [i for i in left if told.families[i] not in told.families[items] and not full[i]] == []
 
 
 @settings(max_examples=60, deadline=None)

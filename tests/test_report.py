@@ -48,6 +48,12 @@ def test_built_lists_stand_beside_the_ranking_alone():
     assert found == {"for_you": {"ndcg_at_10": gained, "gini_at_10": {"fused": 0.5}}}
 
 
+def test_each_part_of_the_list_builder_tells_what_it_changes():
+    """By placement and measure; what it does to all of them together is told elsewhere."""
+    built = [figure("for_you/change_by_diversity/ndcg_at_10", -0.02), figure("for_you/loss_by_shelf/ndcg_at_10", 0.01)]
+    assert report._changes(built) == {"for_you": {"diversity": {"ndcg_at_10": built[0]}}}
+
+
 def test_a_measure_of_the_input_is_one_line():
     """With both bounds, where it has both; it holds when every level does."""
     seen = {"check_name": "events/volume", "observed": "0.5"}

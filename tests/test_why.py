@@ -69,7 +69,8 @@ def candidates(placement: str, *items: str, user: str = "anna") -> list[dict[str
 
 def stands(placement: str, rank: int, item: str, score: float, user: str = "anna", **changes: object) -> dict:
     row = {"placement": placement, "user_id": user, "rank": rank, "item_id": item, "score": score, **PARTS}
-    return row | {"reason": "goes_with", "trained_on": "2026-03-01", "run_id": RUN["run_id"]} | changes
+    row |= {"reason": "goes_with", "propensity": 1.0, "trained_on": "2026-03-01", "run_id": RUN["run_id"]}
+    return row | changes
 
 
 def audited(placement: str, item: str, verdict: str, **changes: object) -> dict[str, object]:
@@ -118,6 +119,7 @@ TABLES: dict[str, list[dict[str, object]]] = {
         stands("discover", 1, "i2", 10.0, reason="matches_your_search", evidence_query="[b]mug[/b]"),
         stands("discover", 2, "i4", -2.0, reason="popular_here", fallback="shop_popularity"),
         stands("discover", 3, "i5", -3.0, reason="picked_by_shop", fallback="rules", rule_id="spring"),
+        stands("discover", 4, "i6", 5.0, propensity=0.25),
     ],
 }
 
@@ -232,6 +234,12 @@ def test_a_query_is_shown_as_it_was_typed(home: Path):
 def test_a_row_that_filled_the_shelf_says_so(home: Path):
     """It was no candidate."""
     assert "none: shop_popularity filled what" in told(why.why, home, "anna", "i4", "discover")
+
+
+def test_a_row_that_was_drawn_says_how_likely_it_was(home: Path):
+    """And no other row speaks of chance."""
+    assert "with a probability of 0.2500" in " ".join(told(why.why, home, "anna", "i6", "discover").split())
+    assert "drawn" not in told(why.why, home, "anna", "i2", "discover")
 
 
 def test_a_row_that_a_rule_put_there_names_the_rule(home: Path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 TEMPERATURE = 0.5  # in widths of a list's scores: the best of all candidates is e² times as likely as the worst
-STEP = np.uint64(0x9E3779B97F4A7C15)
+STEP = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Draws:
 
     def _gumbel(self, place: int, items: np.ndarray) -> np.ndarray:
         """(B, P) Gumbel noise that depends on nothing but list, item and place."""
-        of_items = mixed(self.items + STEP * np.uint64(place + 1))
+        of_items = mixed(self.items + np.uint64(STEP * (place + 1) % 2**64))
         bits = mixed(self.lists[:, None] + of_items[items])
         uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
         return -np.log(-np.log(uniform))
