@@ -14,8 +14,10 @@ from pipelines import shelve
 from pipelines.rules import Rule, obeyed
 from pipelines.rules.scope import Goods
 from pipelines.shelve import effects
-from pipelines.shelve.builder import STANDS
+from pipelines.shelve.builder import NEW, STANDS
+from pipelines.shelve.chance import Draws
 from pipelines.shelve.placing import Audience, Placed, Placing, Popular, Ranked, families, fates
+from pipelines.shelve.shares import Share
 
 ITEMS = list("abcdefgh")
 CATALOGUE = pd.DataFrame(
@@ -122,6 +124,20 @@ def test_rules_bind_what_fills_up():
     assert lists(found) == ["ab", "ba", "ba"]
     assert stories(found) == [None, "no-bolt", "no-bolt", "no-bolt"]
     assert effects.short_shelves(found, named())["reason"].tolist() == ["rules"] * 3
+
+
+def test_what_shares_and_chance_put_on_a_shelf_has_no_rule_and_is_counted():
+    """h is new and last of all; the effects tell of it, and each row tells how likely it was."""
+    shares = (Share(NEW, 0.5, np.arange(8) == 7, np.empty((3, 0), dtype=int)),)
+    draws = Draws(np.arange(3, dtype=np.uint64), np.arange(8, dtype=np.uint64), 0.25)
+    found = placed(replace(placing(length=2), shares=shares), "adeh", "deh", "d")
+    assert lists(found) == ["ah", "dh", "dg"]
+    assert [row for row in effects.effects(found) if row[3]] == [("for_you", "new_share", 0, 2, 2)]
+    drawn = placed(replace(placing(length=2), draws=draws), "adeh", "deh", "d")
+    rows = shelve.flat(drawn)
+    assert (rows["rule_id"].isna().all(), set(rows["propensity"][rows["rank"] == 1])) == (True, {1.0})
+    assert ((rows["propensity"] < 1) == (rows["rank"].eq(2) & rows["fallback"].isna())).all()
+    assert [row[:4] for row in effects.effects(drawn) if row[3]] == [("for_you", "exploration", 0, 2)]
 
 
 def test_a_rule_of_a_country_leaves_the_others_alone():
