@@ -106,6 +106,15 @@ def test_publishing_and_going_back_are_as_with_files(run: Run, house: Postgres):
     ]
 
 
+def test_a_release_that_is_kept_is_read_by_its_name(run: Run, house: Postgres):
+    """As the loader, who made it, whatever readers see now."""
+    first, second = publish(run, "2026-03-01", 1), publish(run, "2026-03-02", 2)
+    assert warehouse.seen_before(run.home, run.settings, dt.date(2026, 3, 2)) == first
+    for name, told in ((first, "run 1"), (second, "run 2"), (None, "run 2")):
+        with house.connect(name) as release:
+            assert release.execute("select run_id from user_recommendations").fetchall() == [(told,)]
+
+
 def test_the_reader_sees_nothing_but_the_current_views(run: Run, house: Postgres):
     """Neither releases nor history, and it changes nothing; the loader cannot move views, the publisher not load."""
     name = publish(run, "2026-03-01", 1)

@@ -65,6 +65,7 @@ def test_what_a_run_follows_stays_when_it_is_opened_again(shop: Path):
     publish(then, "2026-02-28", 2)
     again = opened(shop)
     assert (again.follows, again.fingerprint) == (before, then.fingerprint)
+    assert replace(again, follows="another").fingerprint != then.fingerprint
     assert opened(shop, "other").follows == "2026-02-28.nightly.00000002"
     assert opened(shop, "stale", **{"shelve.freshness": 0}).follows is None
 
