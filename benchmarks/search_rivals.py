@@ -67,7 +67,7 @@ class SentenceTransformers:
 
     def __init__(self, goods: pd.DataFrame):
         with TemporaryDirectory() as folder:
-            self.model = _bert(Path(folder), goods["title"])
+            self.model = bert(Path(folder), goods["title"])
         self.items = self.model.encode(_texts(goods), batch_size=256, convert_to_tensor=True, show_progress_bar=False)
 
     def answer(self, queries: Sequence[str], count: int) -> None:
@@ -86,7 +86,8 @@ def _texts(goods: pd.DataFrame) -> list[str]:
     return goods[list(TEXTS)].agg(" ".join, axis=1).tolist()
 
 
-def _bert(folder: Path, titles: pd.Series) -> SentenceTransformer:
+def bert(folder: Path, titles: pd.Series) -> SentenceTransformer:
+    """Untrained, of the size of the shop's own encoder."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     learn = trainers.WordPieceTrainer(vocab_size=8000, special_tokens=list(SPECIAL.values()), show_progress=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.item_text import Tokens
+
+BATCH = 128  # texts; the states of more fall out of a processor's cache
 
 
 class Shape(Protocol):
@@ -90,31 +92,40 @@ class Remembered:
         return cls(np.load(Path(folder) / "item_keys.npy"), np.load(Path(folder) / "item_vectors.npy"))
 
 
-def encode(encoder: TextEncoder, tokens: Tokens, batch_size: int = 512) -> np.ndarray:
+def encode(encoder: TextEncoder, tokens: Tokens, batch_size: int = BATCH) -> np.ndarray:
     """Vectors (N, E) float32 of all texts in the order given."""
-    return remember(encoder, tokens, batch_size=batch_size).vectors
+    return remember(encoder, tokens.contents, tokens.take, batch_size=batch_size).vectors
 
 
 @torch.inference_mode()
 def remember(
-    encoder: TextEncoder, tokens: Tokens, earlier: Remembered | None = None, batch_size: int = 512
+    encoder: TextEncoder,
+    contents: np.ndarray,
+    tokens_of: Callable[[np.ndarray], Tokens],
+    earlier: Remembered | None = None,
+    batch_size: int = BATCH,
 ) -> Remembered:
     """Vectors of all texts in the order given, with their keys.
 
     Equal texts are read once, and what these weights read `earlier` not at all; texts of like length share a batch.
+
+    Args:
+        contents: (N,) uint64 hash of each text; equal texts have equal ones.
+        tokens_of: the tokens of the texts at some of these positions, by the tokenizer that the weights grew up with.
     """
     encoder.eval()
-    keys = tokens.contents ^ np.uint64(int(version(encoder)[:16], 16))
+    keys = contents ^ np.uint64(int(version(encoder)[:16], 16))
     distinct, first, place = np.unique(keys, return_index=True, return_inverse=True)
     vectors, is_new = np.zeros((len(distinct), encoder.config.embedding_size), np.float32), np.ones(len(distinct), bool)
     if earlier is not None:
         _, ours, theirs = np.intersect1d(distinct, earlier.keys, return_indices=True)
         vectors[ours], is_new[ours] = earlier.vectors[theirs], False
     unread = np.flatnonzero(is_new)
-    order = unread[np.argsort(tokens.lengths[first[unread]], kind="stable")]
+    tokens = tokens_of(first[unread])
+    order = np.argsort(tokens.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        vectors[rows] = encoder(*as_tensors(tokens.take(first[rows]), encoder)).float().cpu().numpy()
+        vectors[unread[rows]] = encoder(*as_tensors(tokens.take(rows), encoder)).float().cpu().numpy()
     return Remembered(keys, vectors[place])
 
 

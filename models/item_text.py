@@ -40,14 +40,19 @@ class Tokens:
     def contents(self) -> np.ndarray:
         """(N,) uint64 hash of what each row says, whatever the padding: equal rows, equal numbers."""
         texts = zip(self.ids, self.fields, self.lengths, strict=True)
-        hashes = (hashlib.blake2b(ids[:n].tobytes() + fields[:n].tobytes(), digest_size=8) for ids, fields, n in texts)
-        return np.frombuffer(b"".join(one.digest() for one in hashes), dtype=np.uint64)
+        return _hashes(ids[:n].tobytes() + fields[:n].tobytes() for ids, fields, n in texts)
 
     def take(self, rows: np.ndarray) -> Tokens:
         """These rows, no wider than the longest of them (one column at least)."""
         ids = self.ids[rows]
         width = max(int(np.count_nonzero(ids, axis=1).max(initial=0)), 1)
         return Tokens(ids[:, :width], self.fields[rows, :width])
+
+
+def item_contents(fields: Mapping[str, Sequence[str | None]]) -> np.ndarray:
+    """(N,) uint64 hash of what each item says, before it is cut into tokens: equal texts, equal numbers."""
+    rows = zip(*(fields[name] for name in ITEM_FIELDS if name in fields), strict=True)
+    return _hashes(repr(row).encode() for row in rows)
 
 
 class TextTokenizer:
@@ -114,16 +119,18 @@ class TextTokenizer:
         return self._tokenizer.decode([int(one) - self.shift for one in ids if one]).strip()
 
     def _encode(self, fields: Mapping[str, Sequence[str | None]], max_tokens: int) -> Tokens:
-        """Lay the fields of each row one after the other."""
+        """Lay the fields of each row one after the other; brands and categories, which repeat, are read once."""
         count = max(map(len, fields.values()), default=0)
         tokens = Tokens(np.zeros((count, max_tokens), np.int32), np.zeros((count, max_tokens), np.int8))
         filled = [0] * count
         for name, texts in fields.items():
-            encodings = self._tokenizer.encode_batch_fast([text or "" for text in texts], add_special_tokens=False)
-            for row, encoding in enumerate(encodings):
-                start = filled[row]
-                stop = min(start + len(encoding), max_tokens)
-                tokens.ids[row, start:stop] = np.array(encoding.ids[: stop - start], dtype=np.int32) + self.shift
+            distinct = list(dict.fromkeys(text or "" for text in texts))
+            encodings = self._tokenizer.encode_batch_fast(distinct, add_special_tokens=False)
+            ids = {text: encoding.ids[:max_tokens] for text, encoding in zip(distinct, encodings, strict=True)}
+            for row, text in enumerate(texts):
+                read, start = ids[text or ""], filled[row]
+                stop = min(start + len(read), max_tokens)
+                tokens.ids[row, start:stop] = np.array(read[: stop - start], dtype=np.int32) + self.shift
                 tokens.fields[row, start:stop] = FIELDS.index(name)
                 filled[row] = stop
         return tokens
@@ -137,6 +144,12 @@ class TextTokenizer:
     def load(cls, folder: Path | str) -> TextTokenizer:
         """Read what `save` wrote."""
         return cls(Tokenizer.from_file(str(Path(folder) / "tokenizer.json")))
+
+
+def _hashes(contents: Iterable[bytes]) -> np.ndarray:
+    """(N,) uint64"""
+    digests = (hashlib.blake2b(one, digest_size=8).digest() for one in contents)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 def _normalizer() -> normalizers.Normalizer:

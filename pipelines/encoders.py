@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from models import encoder as encoding
 from models import profile, profile_training
 from models.encoder import Remembered, Shape, TextEncoder
 from models.errors import UnknownEncoder
-from models.item_text import TextTokenizer, Tokens
+from models.item_text import TextTokenizer, Tokens, item_contents
 from models.profile import ProfileConfig
 from models.profile_training import Training
 from models.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ def _train(run: Run, marts: Marts, texts: dict[str, list[str | None]], folder: P
     for part, until in marts.cuts.items():
         encoder, training = _learn(run, marts, tokenizer, items, until, shape, encoder)
         told[part] = _summary(training)
-        _write(run, encoder, items, folder / part)
+        _write(run, encoder, texts, items.take, folder / part)
     return {"trained_on": marts.cuts["final"], "cuts": marts.cuts, "encoder": told}
 
 
@@ -125,9 +126,13 @@ def _keep(run: Run, marts: Marts, texts: dict[str, list[str | None]], earlier: P
     before, chosen = json.loads((earlier / "model.json").read_text()), _parts(earlier, marts)
     tokenizer = TextTokenizer.load(earlier)
     tokenizer.save(folder)
-    items = tokenizer.encode_items(texts, run.settings.profile.max_tokens)
+
+    def tokens_of(rows: np.ndarray) -> Tokens:
+        some = {name: [column[row] for row in rows] for name, column in texts.items()}
+        return tokenizer.encode_items(some, run.settings.profile.max_tokens)
+
     for part, one in chosen.items():
-        _write(run, encoding.load(earlier / one), items, folder / part, Remembered.load(earlier / one))
+        _write(run, encoding.load(earlier / one), texts, tokens_of, folder / part, Remembered.load(earlier / one))
     return {
         "trained_on": before["cuts"][chosen["final"]],
         "cuts": {part: before["cuts"][one] for part, one in chosen.items()},
@@ -135,9 +140,16 @@ def _keep(run: Run, marts: Marts, texts: dict[str, list[str | None]], earlier: P
     }
 
 
-def _write(run: Run, encoder: TextEncoder, items: Tokens, folder: Path, remembered: Remembered | None = None) -> None:
+def _write(
+    run: Run,
+    encoder: TextEncoder,
+    texts: dict[str, list[str | None]],
+    tokens_of: Callable[[np.ndarray], Tokens],
+    folder: Path,
+    earlier: Remembered | None = None,
+) -> None:
     encoder.save(folder)
-    found = encoding.remember(encoder, items, remembered)
+    found = encoding.remember(encoder, item_contents(texts), tokens_of, earlier)
     profile.check_vectors(found.vectors, run.settings.seed)
     found.save(folder)
 

@@ -52,32 +52,37 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def later(home: Path) -> tuple[Run, list[int]]:
-    """The night after, and how many texts each of its trainings read."""
-    read, original = [0], encoding.as_tensors
+def later(home: Path) -> tuple[Run, dict[str, int]]:
+    """The night after, and how many texts its trainings cut into tokens and read."""
+    counted, read, cut = {"cut": 0, "read": 0}, encoding.as_tensors, TextTokenizer.encode_items
 
-    def count(tokens, encoder):
-        read[0] += len(tokens)
-        return original(tokens, encoder)
+    def count_read(tokens, encoder):
+        counted["read"] += len(tokens)
+        return read(tokens, encoder)
+
+    def count_cut(tokenizer, fields, max_tokens):
+        counted["cut"] += len(fields["title"])
+        return cut(tokenizer, fields, max_tokens)
 
     run = built(home, FIRST + dt.timedelta(days=1), **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "as_tensors", count)
+        patch.setattr(encoding, "as_tensors", count_read)
+        patch.setattr(TextTokenizer, "encode_items", count_cut)
         train_profile.run(run)
-    return run, read
+    return run, counted
 
 
 def told(run: Run) -> dict[str, object]:
     return json.loads(run.of("train_profile", "model.json").read_text())
 
 
-def test_only_what_changed_is_read(later: tuple[Run, list[int]]):
+def test_only_what_changed_is_read(later: tuple[Run, dict[str, int]]):
     """Of 201 items two have a text that the kept encoder did not read: two texts per training."""
-    run, read = later
-    assert read == [2 * len(Marts(run).cuts)]
+    run, counted = later
+    assert counted == dict.fromkeys(("cut", "read"), 2 * len(Marts(run).cuts))
 
 
-def test_remembered_vectors_are_those_of_their_items(home: Path, later: tuple[Run, list[int]]):
+def test_remembered_vectors_are_those_of_their_items(home: Path, later: tuple[Run, dict[str, int]]):
     """A new item stands before all others in the alphabet, and each item still has the vector of its own text."""
     run, _ = later
     vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))
@@ -90,7 +95,7 @@ def test_remembered_vectors_are_those_of_their_items(home: Path, later: tuple[Ru
     np.testing.assert_array_equal(np.delete(vectors, changed, axis=0), old)
 
 
-def test_a_kept_encoder_says_what_it_knows(later: tuple[Run, list[int]]):
+def test_a_kept_encoder_says_what_it_knows(later: tuple[Run, dict[str, int]]):
     """Days up to its own cuts, none of which is after tonight's, and whose it is."""
     run, _ = later
     cuts = {part: dt.date.fromisoformat(day) for part, day in told(run)["cuts"].items()}
@@ -100,7 +105,7 @@ def test_a_kept_encoder_says_what_it_knows(later: tuple[Run, list[int]]):
 
 
 @pytest.mark.parametrize("changes", [{"profile.keep_days": 0}, {"profile.layers": 2}, {"seed": 3}])
-def test_another_recipe_is_not_kept(later: tuple[Run, list[int]], changes: dict[str, object]):
+def test_another_recipe_is_not_kept(later: tuple[Run, dict[str, int]], changes: dict[str, object]):
     """Nor is any where none is to be kept."""
     run, _ = later
     other = Run(**{**vars(run), "settings": run.settings.model_validate(_nested(run, changes))})
@@ -108,7 +113,7 @@ def test_another_recipe_is_not_kept(later: tuple[Run, list[int]], changes: dict[
     assert encoders._kept(other, Marts(run)) is None
 
 
-def test_age_counts_from_the_day_that_the_encoder_knows(later: tuple[Run, list[int]]):
+def test_age_counts_from_the_day_that_the_encoder_knows(later: tuple[Run, dict[str, int]]):
     """Keeping does not make it younger: on the fourth day the encoder of the first learns anew."""
     run, _ = later
     third, fourth = (Run(**{**vars(run), "day": FIRST + dt.timedelta(days=age)}) for age in (2, 3))
@@ -116,7 +121,7 @@ def test_age_counts_from_the_day_that_the_encoder_knows(later: tuple[Run, list[i
     assert encoders._kept(fourth, Marts(run)) is None
 
 
-def test_artefacts_name_their_ids(later: tuple[Run, list[int]]):
+def test_artefacts_name_their_ids(later: tuple[Run, dict[str, int]]):
     """Vectors are refused beside other users or items than those they were made for."""
     run, _ = later
     marts, folder = Marts(run), run.of("train_profile", "final")
@@ -130,10 +135,10 @@ def test_other_weights_remember_nothing():
     tokenizer = TextTokenizer.train(["spade", "rake"] * 2, vocabulary_size=300)
     texts = tokenizer.encode_queries(["spade", "rake", "spade"])
     one, other = (ProfileConfig(300, embedding_size=8, hidden_size=8, layers=1).build() for _ in range(2))
-    found = remember(one, texts)
+    found = remember(one, texts.contents, texts.take)
     planted = Remembered(found.keys, found.vectors + 1)
-    np.testing.assert_array_equal(remember(one, texts, planted).vectors, planted.vectors)
-    np.testing.assert_array_equal(remember(other, texts, planted).vectors, encode(other, texts))
+    np.testing.assert_array_equal(remember(one, texts.contents, texts.take, planted).vectors, planted.vectors)
+    np.testing.assert_array_equal(remember(other, texts.contents, texts.take, planted).vectors, encode(other, texts))
     np.testing.assert_array_equal(found.vectors[0], found.vectors[2])
 
 

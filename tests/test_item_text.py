@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.item_text import FIELDS, TextTokenizer
+from models.item_text import FIELDS, TextTokenizer, item_contents
 
 TITLES = ["Red wool scarf", "Blue wool hat", "Red cotton shirt", "Crème brûlée set"] * 3
 
@@ -78,6 +78,12 @@ def test_taken_rows_are_no_wider_than_needed(tokenizer):
     assert [tokenizer.decode(ids) for ids in taken.ids] == ["hat", "red"]
     assert taken.ids.shape[1] == taken.lengths.max()
     assert tokens.take(np.array([], dtype=int)).ids.shape == (0, 1)
+
+
+def test_equal_items_have_equal_contents():
+    """Items that say the same in each field share a number; a word in another field makes another one."""
+    one, same, other = item_contents({"brand": [None, None, "red"], "title": ["red", "red", None]})
+    assert one == same != other
 
 
 def test_training_repeats(tmp_path):
