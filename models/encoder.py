@@ -45,8 +45,12 @@ class TextEncoder(nn.Module, ABC):
         """Unit vectors (B, E)."""
 
     @abstractmethod
-    def recall(self, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (B, E) of texts of which some tokens are hidden, and the cross-entropy (M,) of guessing each."""
+    def hide(self, ids: Tensor) -> Tensor:
+        """Which tokens (B, T) of texts are to be guessed while it learns, drawn at random."""
+
+    @abstractmethod
+    def recall(self, ids: Tensor, fields: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (B, E) of texts without these hidden tokens (B, T), and the cross-entropy (M,) of guessing each."""
 
     @contextmanager
     def learning(self, learning_rate: float) -> Iterator[list[dict[str, Any]]]:

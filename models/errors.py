@@ -9,6 +9,10 @@ class NothingToLearn(ValueError):
     """There is not one example to learn from; the message says which rows are missing."""
 
 
+class ProcessLost(RuntimeError):
+    """One of several processes that learn together ended before the others; the message says which and how."""
+
+
 class TooLarge(ValueError):
     """The input needs more memory than the method is allowed; the message says which method does without."""
 

@@ -94,10 +94,12 @@ class PretrainedEncoder(TextEncoder):
     def forward(self, ids: Tensor, fields: Tensor) -> Tensor:
         return self._read(ids, torch.zeros_like(ids, dtype=torch.bool))[0]
 
-    def recall(self, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = (torch.rand(ids.shape, device=ids.device) < HIDDEN) & (ids > 0)
+    def hide(self, ids: Tensor) -> Tensor:
         if self.config.mask is None:
-            hidden = torch.zeros_like(hidden)
+            return torch.zeros_like(ids, dtype=torch.bool)
+        return (torch.rand(ids.shape, device=ids.device) < HIDDEN) & (ids > 0)
+
+    def recall(self, ids: Tensor, fields: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         vectors, states = self._read(ids, hidden)
         table = self.body.get_input_embeddings().weight
         return vectors, guessing_losses(self.guess(states), table, (ids - self.config.shift).clamp_min(0), hidden)

@@ -109,9 +109,12 @@ class ItemProfileEncoder(TextEncoder):
     def forward(self, ids: Tensor, fields: Tensor) -> Tensor:
         return self._read(ids, fields, torch.zeros_like(ids, dtype=torch.bool))[0]
 
-    def recall(self, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+    def hide(self, ids: Tensor) -> Tensor:
         hidden = (torch.rand(ids.shape, device=ids.device) < self.config.dropout) & (ids > 0)
         hidden[:, 0] = False
+        return hidden
+
+    def recall(self, ids: Tensor, fields: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         vectors, states = self._read(ids, fields, hidden)
         return vectors, guessing_losses(states, self.token.weight, ids, hidden)
 

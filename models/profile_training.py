@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import encoder as encoding
+from models import together
 from models.early_stop import Watch
 from models.encoder import Shape, TextEncoder, as_tensors
 from models.errors import Diverged, NothingToLearn
 from models.histories import Histories
 from models.item_text import FIELDS, Tokens
 from models.profile import HistoryAttention
+from models.together import ALONE, Team
 
 SHARES = (0.5, 0.25, 0.25)  # of a batch: item ↔ item, query → item, own words → item
 ITEMS, QUERIES, WORDS = range(3)  # the kinds of pair, in the order of SHARES
@@ -128,6 +135,23 @@ class Training:
     ended_by: str
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What an encoder learns from and how, as `train_encoder` was told."""
+
+    taught: PairSource
+    kept: PairSource
+    config: Shape
+    steps: int
+    learning_rate: float
+    patience: int
+    max_minutes: float
+    seed: int
+    threads: int
+    temperature: float
+    device: str
+
+
 def train_encoder(
     items: Tokens,
     queries: Tokens,
@@ -143,6 +167,7 @@ def train_encoder(
     max_minutes: float = math.inf,
     seed: int = 0,
     threads: int = 1,
+    processes: int = 1,
     temperature: float = 0.05,
     start: TextEncoder | None = None,
     device: str = "cpu",
@@ -161,6 +186,7 @@ def train_encoder(
         query_pairs: (Q, 2) query row and the item position that was clicked or bought.
         popularity: (I,) how often each item occurs in the pairs, or bought counts in their place.
         patience: of `EVALUATIONS` evaluations as many in a row without improvement end the training.
+        processes: how many read each batch together and share the threads, with the losses of one but for rounding.
         start: continue from these weights, which stay as they are.
     Returns:
         The encoder, ready to encode, and how its training went.
@@ -168,37 +194,74 @@ def train_encoder(
         NothingToLearn: there is neither a pair nor an item with a word.
         ValueError: `start` has another shape than `config`.
         Diverged: a loss is not finite.
+        ProcessLost: one of several processes was ended.
     """
     if start is not None and start.config != config:
         raise ValueError(f"`start` has {start.config}, asked for {config}: train from scratch or keep the shape")
     (taught_items, kept_items), (taught_queries, kept_queries) = split(item_pairs), split(query_pairs)
     taught = PairSource(items, queries, taught_items, taught_queries, popularity, batch_size)
     kept = PairSource(items, queries, kept_items, kept_queries, popularity, batch_size)
-    with reproducible(seed, threads, device):
-        encoder = (config.build() if start is None else copy.deepcopy(start)).to(device).train()
-        dice = np.random.default_rng(seed)
+    lesson = Lesson(
+        taught, kept, config, steps, learning_rate, patience, max_minutes, seed, threads, temperature, device
+    )
+    return _learn(lesson, start, ALONE) if processes == 1 else _learn_together(lesson, start, processes)
+
+
+def _learn(lesson: Lesson, start: TextEncoder | None, team: Team) -> tuple[TextEncoder, Training]:
+    """Every process of the team ends with the same weights."""
+    with reproducible(lesson.seed, max(lesson.threads // team.count, 1), lesson.device):
+        encoder = (lesson.config.build() if start is None else copy.deepcopy(start)).to(lesson.device).train()
+        dice = np.random.default_rng(lesson.seed)
 
         def pair_loss(batch: Batch, source: PairSource) -> tuple[Tensor, Tensor]:
-            left, right, guesses = _sides(encoder, items, batch)
-            return contrastive_loss(left @ right.T / temperature, batch, source.log_q), guesses
+            left, right, guesses = _sides(encoder, source.items, batch, team)
+            return contrastive_loss(left @ right.T / lesson.temperature, batch, source.log_q), guesses
 
         def loss() -> Tensor:
-            pairs, guesses = pair_loss(taught.draw(dice), taught)
-            return pairs + GUESSING * guesses.sum() / max(len(guesses), 1)
+            pairs, guesses = pair_loss(lesson.taught.draw(dice), lesson.taught)
+            count = team.whole(torch.tensor(len(guesses)))
+            return pairs + GUESSING * team.whole(guesses.sum()) / max(int(count), 1)
 
         @torch.inference_mode()
         def validate() -> float:
             encoder.eval()
-            same = np.random.default_rng(seed)
-            losses = [pair_loss(kept.draw(same), kept)[0].item() for _ in range(VALIDATION_BATCHES)]
+            same = np.random.default_rng(lesson.seed)
+            losses = [pair_loss(lesson.kept.draw(same), lesson.kept)[0].item() for _ in range(VALIDATION_BATCHES)]
             encoder.train()
-            return float(np.mean(losses))
+            return team.told(float(np.mean(losses)))
 
-        watch = Watch(validate, patience, 60 * max_minutes)
-        with encoder.learning(learning_rate) as groups:
-            losses = _descend(encoder, groups, loss, steps, watch)
+        watch = Watch(validate, lesson.patience, 60 * lesson.max_minutes, lambda: team.told(time.monotonic()))
+        with encoder.learning(lesson.learning_rate) as groups:
+            losses = _descend(encoder, groups, loss, lesson.steps, watch, team)
             encoder.load_state_dict(watch.best)
     return encoder.eval(), Training(losses, watch.figures, watch.ended_by)
+
+
+def _learn_together(lesson: Lesson, start: TextEncoder | None, processes: int) -> tuple[TextEncoder, Training]:
+    """As `_learn`, by new processes; what they learnt comes back by files."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if start is not None:
+            start.save(folder)
+        together.run(_learn_into, processes, lesson, folder, start is not None)
+        told = json.loads((folder / "training.json").read_text())
+        if "diverged" in told:
+            raise Diverged(told["diverged"])
+        return encoding.load(folder), Training(**told)
+
+
+def _learn_into(team: Team, lesson: Lesson, folder: Path, goes_on: bool) -> None:
+    """Learn as one of several, going on from the weights in `folder` if any; the first writes for all."""
+    try:
+        encoder, training = _learn(lesson, encoding.load(folder) if goes_on else None, team)
+    except Diverged as error:
+        encoder, told = None, {"diverged": str(error)}
+    else:
+        told = asdict(training)
+    if team.rank == 0:
+        if encoder:
+            encoder.save(folder)
+        (folder / "training.json").write_text(json.dumps(told))
 
 
 def split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,31 +351,38 @@ def user_vectors(
     return users, weights
 
 
-def _sides(encoder: TextEncoder, items: Tokens, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors of the left and the right sides, (B, E) each, and the losses (M,) of guessing what was hidden.
+def _sides(encoder: TextEncoder, items: Tokens, batch: Batch, team: Team) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors of the left and the right sides, (B, E) each, and the losses (M,) of guessing what this process hid.
 
     Every item is read once. An encoder that is not learning reads everything.
     """
     unique, place = np.unique(np.concatenate([batch.item_lefts, batch.rights]), return_inverse=True)
-    vectors, guesses = _read(encoder, items.take(unique))
+    vectors, guesses = _read(encoder, items.take(unique), team)
     left, right = vectors[torch.from_numpy(place)].split([len(batch.item_lefts), len(batch.rights)])
     if len(batch.texts):
-        found, more = _read(encoder, batch.texts)
+        found, more = _read(encoder, batch.texts, team)
         left, guesses = torch.cat([left, found]), torch.cat([guesses, more])
     return left, right, guesses
 
 
-def _read(encoder: TextEncoder, tokens: Tokens) -> tuple[Tensor, Tensor]:
+def _read(encoder: TextEncoder, tokens: Tokens, team: Team) -> tuple[Tensor, Tensor]:
     """Vectors (N, E) and losses (M,), in groups of like length, so that a long text does not widen all."""
     order = np.argsort(tokens.lengths, kind="stable")
     groups = np.array_split(order, WIDTHS) if len(tokens) >= WIDTHS * LEAST_IN_WIDTH else [order]
-    told = [_recall(encoder, *as_tensors(tokens.take(rows), encoder)) for rows in groups]
-    vectors, guesses = (torch.cat(one) for one in zip(*told, strict=True))
-    return vectors[torch.from_numpy(np.argsort(order))], guesses
+    own = slice(team.rank, None, team.count)
+    told = [_recall(encoder, *as_tensors(tokens.take(rows), encoder), own) for rows in groups]
+    found, guesses = (torch.cat(one) for one in zip(*told, strict=True))
+    places = torch.from_numpy(np.concatenate([rows[own] for rows in groups]))
+    vectors = found.new_zeros(len(tokens), found.shape[1]).index_copy(0, places, found)
+    return team.whole(vectors), guesses
 
 
-def _recall(encoder: TextEncoder, ids: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
-    return encoder.recall(ids, fields) if encoder.training else (encoder(ids, fields), torch.zeros(0))
+def _recall(encoder: TextEncoder, ids: Tensor, fields: Tensor, own: slice) -> tuple[Tensor, Tensor]:
+    """Vectors and losses of a process's own rows; what is hidden is drawn for all, so that each draws the same."""
+    if not encoder.training:
+        return encoder(ids[own], fields[own]), torch.zeros(0)
+    hidden = encoder.hide(ids)
+    return encoder.recall(ids[own], fields[own], hidden[own])
 
 
 def _softmax_loss(scores: Tensor, log_q: np.ndarray, rivals: np.ndarray) -> Tensor:
@@ -329,6 +399,7 @@ def _descend(
     loss: Callable[[], Tensor],
     steps: int,
     watch: Watch | None = None,
+    team: Team = ALONE,
 ) -> list[float]:
     """AdamW for `steps` steps, a tenth of them warming up, then along a cosine to zero; the loss of each step."""
     peak, optimizer = groups[-1]["lr"], torch.optim.AdamW(groups, weight_decay=0.01)
@@ -344,6 +415,7 @@ def _descend(
         if not math.isfinite(losses[-1]):
             raise Diverged(f"the loss of step {step} of {steps} is {losses[-1]}: lower learning_rate {peak}")
         current.backward()
+        team.add_gradients([one for group in groups for one in group["params"]])
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         schedule.step()

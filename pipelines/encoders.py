@@ -20,9 +20,9 @@ from pipelines.marts import Marts
 from pipelines.run import Run, digest
 
 CONTINUED = 0.25  # share of the steps that a later training takes on top of the one before
-OF_HISTORIES = {"keep_days", "history_steps", "history_length"} | {
+INDIFFERENT = {"keep_days", "processes", "history_steps", "history_length"} | {
     f"sequence_{name}" for name in ("size", "epochs", "half_life_days")
-}  # settings under [profile] that no encoder depends on
+}  # settings under [profile] that no encoder depends on, but for rounding
 
 
 def write(run: Run, marts: Marts, folder: Path) -> dict[str, object]:
@@ -45,7 +45,7 @@ def item_texts(marts: Marts) -> dict[str, list[str | None]]:
 
 def recipe(run: Run) -> str:
     """Hash of the settings that an encoder depends on: one that was made by another is not kept."""
-    return digest([run.settings.seed, run.settings.profile.model_dump(mode="json", exclude=OF_HISTORIES)])
+    return digest([run.settings.seed, run.settings.profile.model_dump(mode="json", exclude=INDIFFERENT)])
 
 
 def _train(run: Run, marts: Marts, texts: dict[str, list[str | None]], folder: Path) -> dict[str, object]:
@@ -108,6 +108,7 @@ def _learn(
         max_minutes=settings.max_minutes,
         seed=run.settings.seed,
         threads=run.settings.machine.threads,
+        processes=settings.processes,
         start=start,
     )
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import Diverged, NothingToLearn
+from models.errors import Diverged, NothingToLearn, ProcessLost
 from pipelines import markets, settings, shortages
 from pipelines.costs import Meter
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
@@ -228,7 +228,7 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         try:
             with shortages.named(run.home, run.run_id, name):
                 seconds = _attempt(function, run, partial)
-        except (Diverged, NothingToLearn) as error:
+        except (Diverged, NothingToLearn, ProcessLost) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise NotTrained(f"{run.run_id} {name}: {error}") from error
         except BaseException:

@@ -214,6 +214,9 @@ class Profile(Section):
     sequence_epochs: int = Field(6, ge=1, description="Passes over all histories of that network.")
     sequence_half_life_days: float = Field(60.0, gt=0, description="Days after which a purchase teaches it half.")
     batch_size: int = Field(256, ge=2, description="Pairs per training step.")
+    processes: int = Field(
+        1, ge=1, description="Processes that read each batch of the encoder together; they share `machine.threads`."
+    )
     learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate.")
 
 

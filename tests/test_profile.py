@@ -179,7 +179,7 @@ def test_hidden_words_are_guessed_from_their_neighbours(config):
     optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
-        _, guesses = encoder.recall(ids, torch.ones_like(ids))
+        _, guesses = encoder.recall(ids, torch.ones_like(ids), encoder.hide(ids))
         optimizer.zero_grad()
         guesses.mean().backward()
         optimizer.step()
