@@ -14,6 +14,7 @@ FIELDS = ("query", "title", "category", "brand", "price_band", "description")
 ITEM_FIELDS = FIELDS[1:]  # in the order of their tokens: the description comes last, so it is cut first
 PADDING = "[PAD]"  # always id 0
 COUNT_BYTES = 256
+ENOUGH = 12  # characters per token: most texts have so many tokens in so many characters
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,7 @@ class TextTokenizer:
         tokens = Tokens(np.zeros((count, max_tokens), np.int32), np.zeros((count, max_tokens), np.int8))
         filled = [0] * count
         for name, texts in fields.items():
-            distinct = list(dict.fromkeys(text or "" for text in texts))
-            encodings = self._tokenizer.encode_batch_fast(distinct, add_special_tokens=False)
-            ids = {text: encoding.ids[:max_tokens] for text, encoding in zip(distinct, encodings, strict=True)}
+            ids = self._ids({text or "" for text in texts}, max_tokens)
             for row, text in enumerate(texts):
                 read, start = ids[text or ""], filled[row]
                 stop = min(start + len(read), max_tokens)
@@ -134,6 +133,16 @@ class TextTokenizer:
                 tokens.fields[row, start:stop] = FIELDS.index(name)
                 filled[row] = stop
         return tokens
+
+    def _ids(self, texts: Iterable[str], max_tokens: int) -> dict[str, list[int]]:
+        """The first ids of each text, at most so many; the end of a long one is read only where its start has fewer."""
+        found = self._read({text: _start(text, ENOUGH * max_tokens) for text in texts}, max_tokens)
+        short = {text: text for text, ids in found.items() if len(ids) < max_tokens and len(text) > ENOUGH * max_tokens}
+        return found | self._read(short, max_tokens)
+
+    def _read(self, texts: Mapping[str, str], max_tokens: int) -> dict[str, list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts.values()), add_special_tokens=False)
+        return {name: encoding.ids[:max_tokens] for name, encoding in zip(texts, encodings, strict=True)}
 
     def save(self, folder: Path | str) -> None:
         """Write tokenizer.json."""
@@ -144,6 +153,11 @@ class TextTokenizer:
     def load(cls, folder: Path | str) -> TextTokenizer:
         """Read what `save` wrote."""
         return cls(Tokenizer.from_file(str(Path(folder) / "tokenizer.json")))
+
+
+def _start(text: str, characters: int) -> str:
+    """The whole words of the first characters: no token reaches over a space."""
+    return text if len(text) <= characters else text[:characters].rpartition(" ")[0]
 
 
 def _hashes(contents: Iterable[bytes]) -> np.ndarray:

@@ -86,6 +86,14 @@ def test_equal_items_have_equal_contents():
     assert one == same != other
 
 
+@pytest.mark.parametrize("word", ["red wool", "w" * 200, "crème  brûlée"])
+def test_the_end_of_a_long_text_changes_nothing(tokenizer, word):
+    """A text is cut before it is read where its start is enough, and has the tokens of the whole one."""
+    text = " ".join([word] * 100)
+    whole = tokenizer.encode_queries([text], max_tokens=10_000).ids
+    np.testing.assert_array_equal(tokenizer.encode_queries([text], max_tokens=9).ids, whole[:, :9])
+
+
 def test_training_repeats(tmp_path):
     """The same texts give the same tokenizer, byte for byte, and a saved one comes back."""
     for name in ("a", "b"):
