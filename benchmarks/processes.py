@@ -9,6 +9,7 @@ of the first row.
 """
 
 import argparse
+import datetime as dt
 import json
 import os
 import sys
@@ -20,6 +21,9 @@ from cleaning import cost_of
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.settings import Settings
+
+USUAL = Settings().profile
 PAIRS = 200_000
 
 
@@ -27,8 +31,8 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--items", type=int, default=20_000)
     ask.add_argument("--steps", type=int, default=100)
-    ask.add_argument("--batch-size", type=int, default=256)
-    ask.add_argument("--hidden-size", type=int, default=64)
+    ask.add_argument("--batch-size", type=int, default=USUAL.batch_size)
+    ask.add_argument("--hidden-size", type=int, default=USUAL.hidden_size)
     ask.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     ask.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     ask.add_argument("--one", type=Path, metavar="FILE", help="train once and write the losses; for this script itself")
@@ -50,23 +54,23 @@ def compared(told: argparse.Namespace, found: Path) -> Table:
         cost = cost_of([sys.executable, __file__, *sys.argv[1:], "--processes", count, "--one", found])
         curve = np.array(json.loads(found.read_text()))
         first = curve if first is None else first
-        figures = f"{cost.wall_seconds:.1f}", f"{cost.cpu_seconds:.1f}", f"{cost.peak_gib:.2f}", f"{np.abs(curve - first).max():.1e}"
-        table.add_row(str(count), *figures)
+        figures = (f"{value:.1f}" for value in (cost.wall_seconds, cost.cpu_seconds, cost.peak_gib))
+        table.add_row(str(count), *figures, f"{np.abs(curve - first).max():.1e}")
     return table
 
 
 def losses(told: argparse.Namespace) -> list[float]:
     """Of each step of one training."""
-    from search import a_catalogue, some_queries
-
     from models.item_text import TextTokenizer
     from models.profile import ProfileConfig
     from models.profile_training import train_encoder
+    from pipelines.generate import catalogue, make_shop
 
-    goods, dice = a_catalogue(told.items), np.random.default_rng(17)
+    dice, shop = np.random.default_rng(17), make_shop(told.items, dt.date(2026, 1, 1), 30, seed=17)
+    goods = catalogue.texts(shop.catalogue, np.arange(told.items), 0)
     texts = {name: list(goods[name]) for name in ("title", "category", "brand", "description")}
     tokenizer = TextTokenizer.train(goods["title"])
-    queries = tokenizer.encode_queries(some_queries(dice, goods["title"], told.items // 10))
+    queries = tokenizer.encode_queries(list(goods["title"].str.split().str[-3:].str.join(" ").unique()))
     shape = ProfileConfig(tokenizer.vocabulary_size, hidden_size=told.hidden_size)
     pairs = dice.integers(told.items, size=(PAIRS, 2))
     clicks = np.column_stack([dice.integers(len(queries), size=PAIRS), dice.integers(told.items, size=PAIRS)])
