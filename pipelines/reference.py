@@ -113,8 +113,8 @@ def _settings() -> str:
     rows = ((f"`{n}`", f"`{json.dumps(d, default=str)}`", text) for n, (d, text) in settings.names().items())
     head = (
         "Read from `nightshelf.toml` in the home (or the file that `NIGHTSHELF_CONFIG` names), then, of a market, from"
-        " its own ([markets.md](markets.md)), then from the environment (`NIGHTSHELF_ALS__FACTORS=32`), then from the run's"
-        " parameters (`--set als.factors=32`).\n"
+        " its own ([markets.md](markets.md)), then from the environment (`NIGHTSHELF_ALS__FACTORS=32`), then from the"
+        " run's parameters (`--set als.factors=32`).\n"
     )
     return "\n".join([MADE, "# Settings\n", head, _rows(("setting", "default", "meaning"), rows)])
 
