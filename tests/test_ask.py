@@ -15,7 +15,7 @@ from models.profile import ItemProfileEncoder, ProfileConfig
 from models.understanding import Lexicon
 from models.vocabulary import Vocabulary
 from pipelines.errors import NightshelfError, NothingPublished
-from pipelines.search import kept
+from pipelines.search import kept, results
 from pipelines.search.answers import Engine, Shop
 from pipelines.search.ask import ask
 from pipelines.search.leanings import PARTS, Leanings
@@ -38,7 +38,8 @@ def engine() -> Engine:
     lexicon = Lexicon.learn({name: list(catalogue[name]) for name in ("title", "description", "brand", "category")}, {})
     clicks = sparse.csr_matrix([[0.0, 0.0, 7.0]])
     return Engine(Vocabulary(ITEMS), lexicon, Lexical.of(catalogue, "english"), Reader(tokenizer, reader), vectors,
-                  Vocabulary(["garden"]), clicks, shop, 10, 8 << 20)  # fmt: skip
+                  Vocabulary(["garden"]), clicks, shop, 10, 8 << 20,
+                  {"garden things": np.array([True, False, True])})  # fmt: skip
 
 
 def personal() -> Personal:
@@ -91,6 +92,16 @@ def test_a_query_that_nobody_typed_is_answered(home: Path):
     assert "price: up to 8.00" in text
     assert "lantern" not in text
     assert "words" in text
+
+
+def test_a_query_with_rules_of_its_own_finds_what_they_let_stand(home: Path):
+    """However it is typed; other queries find the chair, and all come in the order in which they were asked."""
+    assert "red garden chair" not in told(home, "Garden  THINGS")
+    assert "red garden chair" in told(home, "garden thing chair")
+    asked = ["red garden", "garden things", "blue garden"]
+    found = results(engine(), Ranking(), asked, "night")
+    assert found["query"].unique().tolist() == asked
+    assert [set(found["item_id"][found["query"] == one]) >= {"b2"} for one in asked] == [True, False, True]
 
 
 def test_an_explanation_names_words_fields_and_people(home: Path):

@@ -139,7 +139,7 @@ def broken(shop: Shop, shown: np.ndarray) -> dict[str, int]:
         "catalogue": goods.assign(is_available=shop.placing.is_available, first_arrival_date=arrived),
         "rules": rules.astype({name: "Int64" if name.startswith(("min_", "max_")) else "string" for name in rules}),
     }
-    nothing = "(select '' as item_id, '' as other_item_id, '' as segment, '' as segment_kind where false)"
+    nothing = "(select '' as item_id, '' as other_item_id, '' as segment, '' as segment_kind, '' as query where false)"
     sources = dict.fromkeys((*ITEM_TABLES, obeyed.PERSONAL), nothing) | {name: name for name in tables}
     with duckdb.connect() as connection:
         for name, table in tables.items():

@@ -180,7 +180,8 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
     for name in ("search_results", "similar_items", "bought_together", "popular_items", "trending_items"):
         own = shelves[shelves["placement"] == name]
         tables[name] = own.assign(other_item_id=own["item_id"], segment=own["user_id"], segment_kind="country")
-    tables["user_search_results"] = shelves[shelves["placement"] == "user_search_results"]
+    tables["search_results"]["query"] = "cups"
+    tables["user_search_results"] = shelves[shelves["placement"] == "user_search_results"].assign(query="cups")
     for name, table in tables.items():
         connection.register(name, table)
     shelves_of = {name: name for name in ("for_you", "discover", "buy_again")}
@@ -196,6 +197,11 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
         (("for_you", "u1", "a"), [rule("r", "deny", brand="Acme", country="France")], "denied_items"),
         (("for_you", "u2", "a"), [rule("r", "deny", brand="Acme", country="France")], None),
         (("search_results", None, "a"), [rule("r", "deny", item_id="a")], "denied_items"),
+        (("search_results", None, "a"), [rule("r", "deny", item_id="a", query="Cups")], "denied_items"),
+        (("search_results", None, "a"), [rule("r", "deny", item_id="a", query="pots")], None),
+        (("search_results", None, "a"), [rule("r", "allow_only", brand="B", query="cups")], "other_than_allowed_items"),
+        (("user_search_results", "u1", "a"), [rule("r", "deny", item_id="a", query="cups")], "denied_items"),
+        (("for_you", "u1", "a"), [rule("r", "deny", item_id="a", query="cups")], None),
         (("similar_items", None, "b"), [rule("r", "deny", parent_id="p")], "denied_items"),
         (("bought_together", None, "b"), [rule("r", "deny", max_price_cents=100)], "denied_items"),
         (("popular_items", "France", "a"), [rule("r", "deny", item_id="a", country="France")], "denied_items"),

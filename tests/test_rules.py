@@ -155,9 +155,22 @@ def test_a_rule_of_a_country_speaks_to_its_people_alone():
     assert allowed([local], GOODS, "popular_items").all()
 
 
+def test_a_rule_about_a_query_is_about_its_answers_alone():
+    """However it was typed in the file; other queries and all other lists are left alone."""
+    local = rule("a", "deny", brand="Acme", query="  Coffee CUPS ")
+    assert local.query == "coffee cups"
+    assert allowed([local], GOODS, "search_results", query="coffee cups").tolist() == [False, False, True, True]
+    for placement, query in (("search_results", "cups"), ("search_results", None), ("popular_items", "coffee cups")):
+        assert allowed([local], GOODS, placement, query=query).all()
+    assert bars(local) == [-1] * 4
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [
+        ({"action": "boost", "brand": "Acme", "value": 1, "query": "cups"}, "only deny and allow_only know queries"),
+        ({"action": "deny", "brand": "Acme", "placement": "for_you", "query": "cups"}, "and only in search_results"),
+        ({"action": "deny", "brand": "Acme", "country": "France", "query": "cups"}, "same in all countries"),
         ({"action": "boost", "brand": "Acme", "value": 1, "placement": "search_results"}, "moves users' shelves only"),
         (
             {"action": "deny", "brand": "Acme", "placement": "similar_items", "country": "France"},

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import gates, publish, rules, shelve, validate, warehouse
+from pipelines import gates, publish, rules, search, shelve, validate, warehouse
 from pipelines.__main__ import app
 from pipelines.marts import Marts
 from pipelines.night import STAGES
-from pipelines.rules import obeyed
+from pipelines.rules import Rule, obeyed
 from pipelines.rules.preview import preview
 from pipelines.rules.rule import ITEM_TABLES
 from pipelines.run import Run
@@ -157,6 +157,28 @@ def publish_as(home: Path, night: Run, day: dt.date, label: str) -> tuple[str, .
     for stage in (shelve, validate, publish):
         stage.run(run)
     return tuple(rule.rule_id for rule in held)
+
+
+@pytest.mark.slow
+def test_a_query_with_a_rule_is_answered_without_what_it_denies(night: Run):
+    """What stands first there does not stand in its hundred any more; every other query finds what it found."""
+    query, first = Marts(night).frame(
+        f"select query, arg_min(item_id, rank) as first from {warehouse.relation(night, 'search_results')}"
+        " group by query having count(*) > 1 order by query limit 1"
+    ).iloc[0]  # fmt: skip
+    told = Rule(rule_id="not_there", action="deny", item_id=first, query=query.upper(), owner="ann", reason="a test")
+    run = replace(night, run_id=f"{night.day}.query", rules=(told,))
+    finish_as(night, run, ("clean", "build", "train_als", "train_neighbours", "train_profile", "fuse"))
+    search.run(run)
+    before, after = (
+        Marts(night).frame(f"select query, rank, item_id from {warehouse.relation(one, 'search_results')} order by all")
+        for one in (night, run)
+    )
+    assert first not in set(after["item_id"][after["query"] == query])
+    assert after[after["query"] != query].values.tolist() == before[before["query"] != query].values.tolist()
+    personal = Marts(night).frame(f"from {warehouse.relation(run, 'user_search_results')}")
+    assert not ((personal["query"] == query) & (personal["item_id"] == first)).any()
+    shutil.rmtree(run.folder)
 
 
 @pytest.mark.slow

@@ -8,19 +8,22 @@ from pipelines.rules.rule import ITEM_TABLES
 
 OTHERS = ("similar_items", "bought_together")  # what they show is the other item
 PERSONAL = "user_search_results"  # what search_results shows, in a user's order
+ANSWERS = ("search_results", PERSONAL)
 COUNTRY = {"popular_items": "segment", "trending_items": "if(segment_kind = 'country', segment, null)"}
 SHOWN = """
-    select placement, user_id, country, item_id
+    select placement, user_id, country, item_id, cast(null as varchar) as query
     from {user_recommendations} as shelves
     left join {users} as people using (user_id)
 """
 LISTED = """
-    select '{name}' as placement, cast(null as varchar) as user_id, {country} as country, {item} as item_id
+    select '{name}' as placement, cast(null as varchar) as user_id, {country} as country, {item} as item_id,
+        {query} as query
     from {source}
 """
 COVERED = """
     (rules.placement is null or rules.placement = shown.placement)
     and (rules.country is null or rules.country = shown.country)
+    and (rules.query is null or rules.query = shown.query)
 """
 IN_SCOPE = """
     (rules.item_id is null or rules.item_id = goods.item_id)
@@ -78,6 +81,7 @@ def broken(
             name="search_results" if name == PERSONAL else name,
             country=COUNTRY.get(name, "cast(null as varchar)"),
             item="other_item_id" if name in OTHERS else "item_id",
+            query="query" if name in ANSWERS else "cast(null as varchar)",
             source=sources[name],
         )
         for name in (*ITEM_TABLES, PERSONAL)

@@ -5,7 +5,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.words import normalise
+
 ITEM_TABLES = ("search_results", "similar_items", "bought_together", "popular_items", "trending_items")  # of nobody
+BY_QUERY = "search_results"  # has a list for each query
 BY_COUNTRY = ("popular_items", "trending_items")  # have a list for each country
 BARS = ("deny", "allow_only")  # actions that take items away, and hold in every list
 COUNTED = ("boost", "bury", "pin", "cap", "must_include")  # actions that need a number
@@ -32,6 +35,7 @@ class Rule(BaseModel):
     max_age_days: int | None = Field(None, ge=0)
     placement: str | None = None
     country: str | None = None
+    query: str | None = Field(None, description="As people type it; kept in the one spelling of a query.")
     value: int | None = Field(None, ge=1, le=1000)
     per: Literal["brand", "category"] | None = None
     starts_on: dt.date | None = None
@@ -46,6 +50,11 @@ class Rule(BaseModel):
         if name in BUILT_IN:
             raise ValueError(f"{name!r} is what the list builder calls a cause of its own; choose another name")
         return name
+
+    @field_validator("query")
+    @classmethod
+    def _one_spelling(cls, query: str | None) -> str | None:
+        return query and normalise(query)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Rule":
@@ -67,8 +76,11 @@ class Rule(BaseModel):
         """Whether people shall see its effect on a day of the shop; both ends are inclusive."""
         return (self.starts_on or day) <= day <= (self.ends_on or day)
 
-    def is_about(self, placement: str) -> bool:
-        """Whether it holds in a placement of `user_recommendations`, or in one of ITEM_TABLES."""
+    def is_about(self, placement: str, query: str | None = None) -> bool:
+        """Whether it holds in a placement of `user_recommendations`, or in one of ITEM_TABLES: for all queries, or for
+        this one too."""
+        if self.query is not None and (placement != BY_QUERY or self.query != query):
+            return False
         if placement in ITEM_TABLES and (self.action not in BARS or (self.country and placement not in BY_COUNTRY)):
             return False
         return self.placement in (None, placement)
@@ -86,6 +98,10 @@ def _senseless(rule: Rule):
         yield f"item_id: {rule.action} is about no item; fill at least one of {', '.join(SCOPE)}"
     if rule.placement in ITEM_TABLES and rule.action not in BARS:
         yield f"placement: {rule.action} moves users' shelves only, {rule.placement} is no shelf"
+    if rule.query is not None and (rule.action not in BARS or rule.placement not in (None, BY_QUERY)):
+        yield f"query: only {' and '.join(BARS)} know queries, and only in {BY_QUERY}"
+    if rule.query is not None and rule.country:
+        yield f"country: {BY_QUERY} is the same in all countries"
     if rule.country and rule.placement in ITEM_TABLES and rule.placement not in BY_COUNTRY:
         yield f"country: {rule.placement} is the same in all countries"
     for low, high in RANGES:

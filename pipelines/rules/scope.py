@@ -42,16 +42,21 @@ class Goods:
 
 
 def barring(
-    rules: Sequence[Rule], goods: Goods, placement: str, items: np.ndarray, countries: np.ndarray | None = None
+    rules: Sequence[Rule],
+    goods: Goods,
+    placement: str,
+    items: np.ndarray,
+    countries: np.ndarray | None = None,
+    query: str | None = None,
 ) -> np.ndarray:
     """(R,) which of `rules`, in their order, takes each item off a placement; -1 for none.
 
     A deny counts before an allow_only, and what any allow_only lets stay stays for all of them. `countries` (R,) are
-    those of the users; without them only rules that hold everywhere count.
+    those of the users; without them only rules that hold everywhere count. Rules about a query count where it is this.
     """
     found = np.full(len(items), -1)
     by_action = {
-        action: [(n, rule) for n, rule in enumerate(rules) if rule.action == action and rule.is_about(placement)]
+        action: [(n, rule) for n, rule in enumerate(rules) if rule.action == action and rule.is_about(placement, query)]
         for action in ("deny", "allow_only")
     }
     for number, rule in by_action["deny"]:
@@ -71,11 +76,14 @@ def addressed(rule: Rule, countries: np.ndarray | None) -> np.ndarray | bool:
     return False if countries is None else countries == rule.country
 
 
-def allowed(rules: Sequence[Rule], goods: Goods, placement: str, country: str | None = None) -> np.ndarray:
-    """(I,) bool: the items that no rule takes off a placement, for everybody or for people of a country."""
+def allowed(
+    rules: Sequence[Rule], goods: Goods, placement: str, country: str | None = None, query: str | None = None
+) -> np.ndarray:
+    """(I,) bool: the items that no rule takes off a placement, for everybody or for people of a country, for all
+    queries or for one."""
     everything = np.arange(len(goods.catalogue))
     countries = None if country is None else np.full(len(everything), country, dtype=object)
-    return barring(rules, goods, placement, everything, countries) < 0
+    return barring(rules, goods, placement, everything, countries, query) < 0
 
 
 def unknown(rules: Iterable[Rule], catalogue: pd.DataFrame) -> list[str]:

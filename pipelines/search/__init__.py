@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
+from pipelines.rules.rule import BY_QUERY
 from pipelines.rules.scope import Goods, allowed
 from pipelines.run import Run, stage, write_json
 from pipelines.search import beside, kept, personal, personal_proof, typed
@@ -34,8 +37,7 @@ def run(run: Run, folder: Path) -> None:
     for one in (ranking, own):
         one.save(folder)
     log = typed.learn(run, marts, run.day)
-    may_stand = allowed(run.rules, Goods.of(marts), "search_results")
-    engine = Engine.of(run, marts, "final", log.lexicon, lexical, queries).only(may_stand)
+    engine = _ruled(run, marts, Engine.of(run, marts, "final", log.lexicon, lexical, queries))
     kept.write(folder / "search_parts.parquet", engine, ranking, own, run.run_id)
     tables = [results(engine, ranking, block, run.run_id) for block in blocks(list(queries.ids))]
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
@@ -43,6 +45,13 @@ def run(run: Run, folder: Path) -> None:
     personal.write(run, marts, found, queries, own, folder / "user_search_results.parquet")
     beside.write(run, log, found, folder)
     write_json(folder / "metrics.json", records)
+
+
+def _ruled(run: Run, marts: Marts, engine: Engine) -> Engine:
+    """The engine that finds what the rules let stand, for all queries and for those that have rules of their own."""
+    may_stand = partial(allowed, run.rules, Goods.of(marts), BY_QUERY)
+    own = {rule.query: may_stand(query=rule.query) for rule in run.rules if rule.query is not None}
+    return replace(engine.only(may_stand()), narrowed=own)
 
 
 def _learnt(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> tuple[Ranking, np.ndarray, list[dict]]:
@@ -60,7 +69,15 @@ def _adopted(run: Run) -> tuple[Ranking, np.ndarray, list[dict]]:
 
 
 def results(engine: Engine, ranking: Ranking, queries: Sequence[str], run_id: str) -> pd.DataFrame:
-    """Rows of search_results for some queries, by query and rank."""
+    """Rows of search_results for some queries, in their order and by rank."""
+    tables = [_found(one, ranking, some, run_id) for one, some in engine.parted(queries)]
+    if len(tables) < 2:
+        return tables[0] if tables else pd.DataFrame(columns=COLUMNS)
+    told, place = pd.concat(tables), {query: number for number, query in enumerate(queries)}
+    return told.iloc[np.argsort(told["query"].map(place), kind="stable")].reset_index(drop=True)
+
+
+def _found(engine: Engine, ranking: Ranking, queries: Sequence[str], run_id: str) -> pd.DataFrame:
     slate = engine.answers(queries)
     found, score = slate.found, ranking.score(slate)
     ranks = found.ranks(score)

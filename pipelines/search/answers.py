@@ -1,7 +1,7 @@
 """Answers: the candidates of a query, from each source, with all that is known of each before they are ranked."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,7 @@ class Engine:
         lexicon: how queries are read.
         clicks: (Q, I) decayed weights of what people did after each of `queries`, which are normalised.
         count: candidates that each source proposes.
+        narrowed: by query, (I,) bool: what may be shown for it alone; for all others `shop` decides.
     """
 
     items: Vocabulary
@@ -79,6 +80,7 @@ class Engine:
     shop: Shop
     count: int
     memory_bytes: int
+    narrowed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
@@ -103,6 +105,15 @@ class Engine:
         """The engine that finds none but these items, (I,) bool."""
         return replace(self, shop=replace(self.shop, allowed=self.shop.allowed & items))
 
+    def parted(self, queries: Sequence[str]) -> Iterator[tuple["Engine", Sequence[str]]]:
+        """The queries by what they may find: each that is narrowed alone, and all others."""
+        plain = [query for query in queries if normalise(query) not in self.narrowed]
+        if plain:
+            yield self, plain
+        for query in queries:
+            if (items := self.narrowed.get(normalise(query))) is not None:
+                yield self.only(items), [query]
+
     def save(self, folder: Path) -> None:
         """Write all of it as files."""
         lexicons.save(self.lexicon, folder / "lexicon.json")
@@ -111,6 +122,9 @@ class Engine:
         self.items.save(folder / "items.json")
         self.queries.save(folder / "queries.json")
         sparse.save_npz(folder / "clicks.npz", self.clicks)
+        names = np.array(list(self.narrowed), dtype=str)
+        masks = np.array(list(self.narrowed.values()), dtype=bool).reshape(len(names), len(self.items))
+        np.savez_compressed(folder / "narrowed.npz", queries=names, items=masks)
         sizes = {"count": self.count, "memory_bytes": self.memory_bytes}
         np.savez(folder / "engine.npz", item_vectors=self.item_vectors, **vars(self.shop), **sizes)  # type: ignore[arg-type]
 
@@ -118,8 +132,10 @@ class Engine:
     def load(cls, folder: Path) -> "Engine":
         """Read what `save` wrote."""
         with np.load(folder / "engine.npz") as arrays:
-            shop = Shop(**{field.name: arrays[field.name] for field in fields(Shop)})
+            shop = Shop(**{one.name: arrays[one.name] for one in fields(Shop)})
             vectors, count, memory = (arrays[name] for name in ("item_vectors", "count", "memory_bytes"))
+        with np.load(folder / "narrowed.npz") as arrays:
+            narrowed = dict(zip(arrays["queries"].tolist(), arrays["items"], strict=True))
         items, queries = (Vocabulary.load(folder / name) for name in ("items.json", "queries.json"))
         lexicon, lexical, reader = (
             lexicons.load(folder / "lexicon.json"),
@@ -127,7 +143,7 @@ class Engine:
             Reader.load(folder, folder),
         )
         clicks = sparse.csr_matrix(sparse.load_npz(folder / "clicks.npz"))
-        return cls(items, lexicon, lexical, reader, vectors, queries, clicks, shop, int(count), int(memory))
+        return cls(items, lexicon, lexical, reader, vectors, queries, clicks, shop, int(count), int(memory), narrowed)
 
     def answers(self, queries: Sequence[str]) -> Slate:
         """The union of what each source proposes for each query, and what every source says of it."""
