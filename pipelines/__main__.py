@@ -99,7 +99,7 @@ def _in_market(
 @contextmanager
 def _chosen(market: str) -> Iterator[None]:
     """Have everything that is done meanwhile be of a market, also by processes that are started."""
-    before = os.environ.pop(MARKET, "")
+    before = os.environ.get(MARKET, "")
     os.environ[MARKET] = market
     try:
         yield

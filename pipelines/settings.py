@@ -355,7 +355,9 @@ class Gates(Section):
 class Warehouse(Section):
     engine: Literal["duckdb", "postgres"] = Field("duckdb", description="Where releases live: files, or a server.")
     views: str = Field(
-        "nightshelf", pattern="^[a-z_][a-z0-9_]{0,50}$", description="Schema in which readers find the current release."
+        "nightshelf",
+        pattern="^[a-z_][a-z0-9_]{0,50}$",
+        description="Schema in which readers find the current release; of a market, `_<market>` follows.",
     )
     loader: str = Field("WAREHOUSE_LOADER", description="Variable with the address of the role that fills releases.")
     publisher: str = Field("WAREHOUSE_PUBLISHER", description="Variable with that of the role that moves the views.")
