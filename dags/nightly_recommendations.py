@@ -31,7 +31,8 @@ there, then reports), or, after a setting was changed, *Trigger* the day anew.
   `profile.learning_rate`, then trigger the day anew.
 - **fuse** — Mostly memory. Lower `fuse.memory_mb` or `fuse.candidates`, then trigger the day anew.
 - **shelve** — Lists could not be filled. See whether today's catalogue marks everything as sold out; correct it, then
-  trigger the day anew.
+  trigger the day anew. Or the release that they shall differ from (`shelve.freshness`) is not kept any more: trigger
+  the day under another label.
 - **search** — Mostly memory. Lower `search.max_queries`, then trigger the day anew.
 - **validate** — Tonight's tables are worse than the gates allow; the gate did its work. Read the run's report, decide,
   and only then change a `gates.*` setting and trigger the day anew.
