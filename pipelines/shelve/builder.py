@@ -184,9 +184,9 @@ class _Work:
         value, share = self.owed.urgent(place, value, self._missing())
         best, chances = self._best(place, value)
         found = free & (np.take_along_axis(value, best[:, None], axis=1)[:, 0] > NEVER)
-        rule = told_by[np.arange(len(best)), best]
-        why = np.where(best == usual.argmax(axis=1), NOBODY, np.where(rule >= 0, rule, share))
-        why = np.where((why == NOBODY) & (chances < 1), DRAWN, why)
+        hurried = np.where(urgent.any(axis=1), told_by[np.arange(len(best)), best], share)
+        why = np.where(best == usual.argmax(axis=1), NOBODY, hurried)
+        why[(why == NOBODY) & (chances < 1)] = DRAWN
         columns[found], rules[found], self.chances[found, place] = best[found], why[found], chances[found]
         settled = np.where(found, best, -1)
         self._settle(settled)

@@ -4,6 +4,7 @@ nothing of."""
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +81,9 @@ def _shared(run: Run, marts: Marts, then: Then) -> Placing:
     """With the shares as of the cut. What stood on a shelf the day before is not known: it is what would stand there if
     nothing had to be fresh, as on a day on which nothing has happened."""
     stood, ages_days = np.full((len(marts.users), AT), -1), marts.ages_days(run.holdout_cut)
-    stale = [share for share in shares(run, ages_days, stood) if share.code != FRESH]
-    stood[then.users] = then.built(replace(then.placing, shares=stale))
+    if run.settings.shelve.freshness:
+        stale = [share for share in shares(run, ages_days, stood) if share.code != FRESH]
+        stood[then.users] = then.built(replace(then.placing, shares=stale))
     return replace(then.placing, shares=tuple(shares(run, ages_days, stood)))
 
 
@@ -96,15 +98,15 @@ def figures(run: Run, marts: Marts) -> list[dict]:
     vectors = centred(np.load(run.of("train_profile", "holdout", "item_vectors.npy")))
     records = []
     for then in _at_the_cut(run, marts, ()):
-        name, bought = then.placing.placement, marts.held_out(then.placing.placement)[then.users]
-        fused, shelf = (_measured(one, bought, vectors) for one in (then.fused, then.built(then.placing)))
+        name = then.placing.placement
+        measured = partial(_measured, bought=marts.held_out(name)[then.users], vectors=vectors)
+        fused, shelf = measured(then.fused), measured(then.built(then.placing))
         told = {"shelf": shelf, "fused": {measure: fused[measure] for measure in UNTOLD}}
         told["loss_by_shelf"] = {NDCG: fused[NDCG] - shelf[NDCG]}
-        for part, other in without(then.placing):
-            told[f"change_by_{part}"] = _less(shelf, _measured(then.built(other), bought, vectors))
+        told |= {f"change_by_{part}": _less(shelf, measured(then.built(one))) for part, one in without(then.placing)}
         if run.rules:
-            ruled = then.built(replace(then.placing, rules=run.rules))
-            told["change_by_rules"] = _less(_measured(ruled, bought, vectors), shelf)
+            ruled = measured(then.built(replace(then.placing, rules=run.rules)))
+            told["change_by_rules"] = _less(ruled, shelf)
         for of, values in told.items():
             records += [_record(f"{name}/{of}/{measure}", one, run.settings.seed) for measure, one in values.items()]
     return [record for record in records if not np.isnan(record["value"])]
