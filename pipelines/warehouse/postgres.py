@@ -152,7 +152,7 @@ class Postgres:
         if place is None or place.origin is None:
             raise NoWarehouse("duckdb-extension-postgres-scanner is not installed. Install requirements.txt anew.")
         file = Path(place.origin).parent / "extensions" / f"v{duckdb.__version__}" / "postgres_scanner.duckdb_extension"
-        role, schema = ("loader", name) if name else ("reader", self.views)
+        role, schema = ("loader", self._schema(name)) if name else ("reader", self.views)
         connection, address = duckdb.connect(), self._address(role).replace("'", "''")
         connection.execute(f"load '{file}'")
         try:
