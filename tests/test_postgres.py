@@ -211,6 +211,8 @@ def test_markets_share_a_database_and_nothing_in_it(tmp_path: Path, house: Postg
     assert (at.current(), ch.current(), house.current()) == (first, later[-1], None)
     views = "select distinct run_id from nightshelf_{}.items"
     assert [asked(house, views.format(name)) for name in ("at", "ch_fr")] == [[("run 1",)], [("run 4",)]]
+    with ch.connect(first) as release:
+        assert release.execute("select distinct run_id from items").fetchall() == [("run 1",)]
     told = {"warehouse": {"engine": "postgres"}, "retention": {"releases": 1}}
     retention.clear_releases(runs[0].home, settings.parse(told))
     assert (at.kept(), ch.kept(), house.kept()) == ([first], [first, *later], [])
