@@ -12,7 +12,7 @@ class Histories:
     """What users did, one row per user or training example, padded at any place with position -1.
 
     Attributes:
-        positions: (N, H) item positions, -1 is padding.
+        positions: (N, H) int32 item positions, -1 is padding.
         ages_days: (N, H) days from the event to the day of the recommendation.
         event_weights: (N, H) what the event is worth, positive.
         bought: (N, H) bool, whether the item was bought with it.

@@ -36,7 +36,7 @@ LOWER = {  # what a stage's memory follows
     "build": ("machine.threads", "shelve.pair_days"),
     "train_als": ("als.factors",),
     "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
-    "train_profile": ("profile.history_length", "profile.sequence_size", "profile.processes"),
+    "train_profile": ("profile.history_length", "profile.sequence_size"),
     "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.candidates"),
     "shelve": ("fuse.depth", "shelve.length"),
     "search": ("search.max_queries", "search.results"),

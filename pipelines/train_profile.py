@@ -105,9 +105,12 @@ def _train_sequence(
 
 
 def _train_history(run: Run, marts: Marts, item_vectors: np.ndarray, until: dt.date) -> HistoryAttention:
-    """Without anybody who came back, age and weight alone decide: the attention as it is before training."""
+    """Without anybody who came back, age and weight alone decide: the attention as it is before training.
+
+    It learns from no more examples than it draws.
+    """
     settings = run.settings.profile
-    histories, targets = marts.history_examples(until)
+    histories, targets = marts.history_examples(until, settings.history_steps * settings.batch_size)
     popularity = np.bincount(targets, minlength=len(item_vectors)).astype(float)
     try:
         return profile_training.train_history(

@@ -103,6 +103,12 @@ def test_arrays_are_counted_cell_by_cell():
     assert more == pytest.approx(MARGIN * 3 * (2001 + 600) * TOLD.als.factors * 4)
 
 
+def test_processes_that_train_together_are_counted():
+    """Three more than the one that waits for them; one trains where it is."""
+    one, three = (by_stage(GENERATED, parse({"profile": {"processes": n}}))["train_profile"] for n in (1, 3))
+    assert three.memory_bytes - one.memory_bytes == 3 * needs.LEARNING
+
+
 def test_lowered_settings_lower_what_a_night_held_in_proportion():
     """Half of the arrays hold half of what the rows held, however much the table overrates them."""
     half = parse({"fuse": {"learn_users": 10_000, "memory_mb": 16}})

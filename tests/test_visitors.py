@@ -118,6 +118,16 @@ def test_nothing_is_learnt_from_a_bot_from_its_flag_on(later: Marts):
     assert later.histories(DAY).event_weights[position].any()
 
 
+def test_no_more_examples_are_laid_out_than_are_asked_for(later: Marts):
+    """Five of nineteen, each a history beside the item that was bought after it."""
+    drawn, every = (
+        [(*history, item) for history, item in zip(histories.positions.tolist(), targets, strict=True)]
+        for histories, targets in (later.history_examples(BOT_DAY, most) for most in (5, None))
+    )
+    assert (len(drawn), len(every)) == (5, 19)
+    assert set(drawn) <= set(every)
+
+
 @pytest.mark.slow
 def test_what_a_bot_does_changes_nothing_for_others(alone: Marts, tmp_path: Path):
     """20,000 acts of a user, and as many of a session that nobody signed: what is learnt is equal without them."""

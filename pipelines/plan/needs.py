@@ -15,6 +15,7 @@ from pipelines.settings import Settings
 MARGIN = 1.5
 MIB = 1 << 20
 PYTHON = 1200 * MIB  # resident before rows count: libraries, and what a night holds of the smallest shop
+LEARNING = 400 * MIB  # of each process that trains the encoder with others (benchmarks/processes.py)
 BEYOND_HEAP = 900 * MIB  # of Java beside its heap, and of Python beside Java: 2.9 GiB at a heap of 2 (cleaning.py)
 DAY_ROWS = 5_000  # a table's day costs cleaning as much as so many rows: its files are opened, its books are closed
 QUERIES_PER_EVENT = 0.02  # distinct ones
@@ -38,7 +39,10 @@ class Need:
 
 def resident(stage: str, told: Settings) -> float:
     """Bytes that a stage holds whatever the shop."""
-    return told.clean.memory_mb * MIB + BEYOND_HEAP if stage == "clean" else PYTHON
+    if stage == "clean":
+        return told.clean.memory_mb * MIB + BEYOND_HEAP
+    started = told.profile.processes if stage == "train_profile" and told.profile.processes > 1 else 0
+    return PYTHON + started * LEARNING
 
 
 def nothing(size: Size, told: Settings) -> float:
@@ -125,9 +129,12 @@ def profile_work(size: Size, told: Settings) -> float:
 
 
 def profile_arrays(size: Size, told: Settings) -> float:
-    """Histories (U, H) and examples (N, H) of 40 bytes a place, one event in five being a first purchase; vectors."""
-    histories = size.count_users + size.count_events / 5
-    return 40 * histories * told.profile.history_length + ROW_OF_IDS * size.count_events + profile_disk(size, told)
+    """Histories (U, H) of 30 bytes a place, with what is withheld of them and the attention; examples (N, H) of 17, one
+    event in five being a first purchase, but no more than are drawn; rows with ids; vectors."""
+    profile = told.profile
+    examples = min(size.count_events / 5, profile.history_steps * profile.batch_size)
+    places = (30 * size.count_users + 17 * examples) * profile.history_length
+    return places + ROW_OF_IDS * size.count_events + profile_disk(size, told)
 
 
 def profile_disk(size: Size, told: Settings) -> float:
