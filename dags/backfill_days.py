@@ -2,7 +2,9 @@
 
 Builds days again, one after the other, each in a run of its own (`2026-02-27.backfill`) that sees nothing of what came
 after its day. *Trigger* takes `days` (such as `2026-02-27 2026-03-01` or `2026-02-01..2026-02-07`), `promote` (publish
-days that are not older than what readers have; without it readers notice nothing), and `settings` for these runs alone.
+days that are not older than what readers have; without it readers notice nothing), `settings` for these runs alone,
+`admit_anyway` (the reason to go on past a stop of `admit`, on each of the days), and `start_anyway` (the reason to
+start where there seems to be no room).
 
 A day that was built before, with nothing changed since, is passed over; one that stopped half-way goes on there. So
 *Clear* the failed task, or *Trigger* the same days again: nothing is done twice.
@@ -18,7 +20,7 @@ A day that was built before, with nothing changed since, is passed over; one tha
 import datetime as dt
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import MARKET, SETTINGS, home, no_retry_of_errors_with_a_cure, params
+from by_hand import LEAVES, MARKET, SETTINGS, home, leaves, no_retry_of_errors_with_a_cure, params
 
 RELEASE = Asset("nightshelf_release")
 DAY = r"\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?"
@@ -41,7 +43,7 @@ def build_day(planned: dict) -> None:
 
     one = backfill.Planned(dt.date.fromisoformat(planned["day"]), planned["publishes"], is_done=False)
     with no_retry_of_errors_with_a_cure():
-        backfill.perform(one, params()["settings"], home())
+        backfill.perform(one, params()["settings"], home(), **leaves())
 
 
 @dag(
@@ -60,6 +62,7 @@ def build_day(planned: dict) -> None:
         ),
         "promote": Param(False, type="boolean", description="Publish days that may replace the current release."),
         "settings": SETTINGS,
+        **LEAVES,
     },
 )
 def backfill_days():

@@ -20,6 +20,22 @@ SETTINGS = Param(
     additionalProperties={"type": ["string", "number", "boolean"]},
     description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
 )
+LEAVES = {
+    "admit_anyway": Param(
+        None,
+        type=["null", "string"],
+        minLength=3,
+        maxLength=500,
+        description="Why this run may go on past a stop of `admit`; kept with the night.",
+    ),
+    "start_anyway": Param(
+        None,
+        type=["null", "string"],
+        minLength=3,
+        maxLength=500,
+        description="Why this run may start where there seems to be no room; kept with the night.",
+    ),
+}
 
 
 @contextmanager
@@ -43,6 +59,14 @@ def params() -> dict:
 def home() -> Path:
     """The home of the DAG run's market; raises BadSetting where there is none of that name any more."""
     return markets.home(markets.root(), get_current_context()["params"].get("market"))
+
+
+def leaves() -> dict:
+    """The reasons of LEAVES that were given, with who gave them."""
+    from pipelines.run import Override
+
+    told = params()
+    return {name: told[name] and Override(told[name], who()) for name in LEAVES}
 
 
 def owner() -> str:

@@ -52,7 +52,7 @@ import re
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from by_hand import MARKETS, SETTINGS, home, no_retry_of_errors_with_a_cure, owner, params, who
+from by_hand import LEAVES, MARKETS, SETTINGS, home, leaves, no_retry_of_errors_with_a_cure, owner, params
 
 LOG = logging.getLogger("nightshelf")
 RELEASE = Asset("nightshelf_release")
@@ -64,20 +64,7 @@ PARAMS = {
     "label": Param("nightly", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name within its day."),
     "publish": Param(True, type="boolean", description="Let readers see the release if it passes the gates."),
     "settings": SETTINGS,
-    "admit_anyway": Param(
-        None,
-        type=["null", "string"],
-        minLength=3,
-        maxLength=500,
-        description="Why this run may go on past a stop of `admit`; kept with the night.",
-    ),
-    "start_anyway": Param(
-        None,
-        type=["null", "string"],
-        minLength=3,
-        maxLength=500,
-        description="Why this run may start where there seems to be no room; kept with the night.",
-    ),
+    **LEAVES,
 }
 
 
@@ -119,10 +106,8 @@ def stage(name: str):
 @task(task_id="open")
 def open_() -> str:
     from pipelines.open import open_run
-    from pipelines.run import Override
 
     told, dag_run = params(), get_current_context()["dag_run"]
-    leaves = {name: told[name] and Override(told[name], who()) for name in ("admit_anyway", "start_anyway")}
     with no_retry_of_errors_with_a_cure():
         return open_run(
             day=dt.date.fromisoformat(told["day"]) if told["day"] else None,
@@ -131,7 +116,7 @@ def open_() -> str:
             owner=owner(),
             fired_at=dag_run.logical_date or dag_run.run_after,
             home=home(),
-            **leaves,
+            **leaves(),
         ).run_id
 
 

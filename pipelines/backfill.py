@@ -10,7 +10,7 @@ from typing import Any
 from pipelines import night, run, settings, warehouse
 from pipelines.errors import BadInput, BadSetting, DaysFailed, NightshelfError
 from pipelines.open import described
-from pipelines.run import BACKFILL
+from pipelines.run import BACKFILL, Override
 
 LOG = logging.getLogger("nightshelf")
 
@@ -63,15 +63,21 @@ def plan(
     return [Planned(day, day in published, is_done[day]) for day in chosen]
 
 
-def perform(planned: Planned, overrides: Mapping[str, Any] | None = None, home: Path | None = None) -> None:
-    """Build one day, going on where an earlier attempt stopped."""
-    night.run(day=planned.day, label=BACKFILL, overrides=overrides, publish=planned.publishes, home=home)
+def perform(
+    planned: Planned, overrides: Mapping[str, Any] | None = None, home: Path | None = None, **leaves: Override | None
+) -> None:
+    """Build one day, going on where an earlier attempt stopped; `leaves` are those of a night, `admit_anyway` and
+    `start_anyway`."""
+    night.run(day=planned.day, label=BACKFILL, overrides=overrides, publish=planned.publishes, home=home, **leaves)
 
 
 def perform_all(
-    planned: Iterable[Planned], overrides: Mapping[str, Any] | None = None, home: Path | None = None
+    planned: Iterable[Planned],
+    overrides: Mapping[str, Any] | None = None,
+    home: Path | None = None,
+    **leaves: Override | None,
 ) -> None:
-    """Build what is not done yet, oldest day first; one that fails does not keep the others.
+    """Build what is not done yet, oldest day first; one that fails does not keep the others. Leave is given to each.
 
     Raises DaysFailed at the end, with what each of them says.
     """
@@ -81,7 +87,7 @@ def perform_all(
             LOG.info("%s: already done", one.day)
             continue
         try:
-            perform(one, overrides, home)
+            perform(one, overrides, home, **leaves)
         except NightshelfError as error:
             LOG.error("%s: %s", one.day, error)
             failed[one.day] = error

@@ -12,12 +12,13 @@ from pipelines.backfill import Planned, days
 from pipelines.clean import lake
 from pipelines.errors import BadInput, BadSetting, DaysFailed, GateFailed
 from pipelines.open import described, open_run
-from pipelines.run import Run
+from pipelines.run import Override, Run
 from tests.conftest import deliver, event
 from tests.test_warehouse import put
 
 FIRST, LAST = dt.date(2026, 3, 1), dt.date(2026, 3, 3)
 NOW = dt.datetime(2026, 3, 9, tzinfo=dt.UTC)
+LEAVES = {"admit_anyway": Override("inventory", "anna"), "start_anyway": None}
 
 
 @pytest.fixture
@@ -42,8 +43,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dt.date, bool]]:
     """Stands in for the nights: days and whether they were to be published; the second of March fails its gate."""
     calls: list[tuple[dt.date, bool]] = []
 
-    def run(*, day: dt.date, label: str, overrides: object, publish: bool, home: Path) -> None:
+    def run(*, day: dt.date, label: str, overrides: object, publish: bool, home: Path, **leaves: Override) -> None:
         assert label == "backfill"
+        assert leaves in ({}, LEAVES)
         calls.append((day, publish))
         if day.day == 2:
             raise GateFailed("users served: 0.41")
@@ -118,5 +120,5 @@ def test_a_day_that_fails_does_not_keep_the_others(built: list):
     """Done days are passed over; what failed is told at the end."""
     planned = [Planned(dt.date(2026, 3, day), day == 4, is_done=day == 1) for day in (1, 2, 3, 4)]
     with pytest.raises(DaysFailed, match=r"1 days are not built(.|\n)*2026-03-02: users served: 0\.41"):
-        backfill.perform_all(planned)
+        backfill.perform_all(planned, **LEAVES)
     assert built == [(dt.date(2026, 3, 2), False), (dt.date(2026, 3, 3), False), (dt.date(2026, 3, 4), True)]

@@ -386,17 +386,20 @@ def test_rollback_moves_the_pointer_and_says_why(bag, metadata, tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_backfill_builds_each_day_that_is_not_done(bag, metadata, tmp_path, monkeypatch):
-    """One mapped task a day, in whatever order; what was planned and the settings reach it, done days do not."""
+    """One mapped task a day, in whatever order; what was planned, the settings and the reasons to go on past a stop
+    reach it, done days do not."""
     planned = [backfill.Planned(dt.date(2026, 3, day), day == 3, is_done=day == 2) for day in (1, 2, 3)]
     asked, built = [], []
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     monkeypatch.setattr(backfill, "plan", lambda *told: asked.append(told) or planned)
-    monkeypatch.setattr(backfill, "perform", lambda *told: built.append(told))
-    conf = {"days": "2026-03-01..2026-03-03", "promote": True, "settings": {"als.factors": 8}}
+    monkeypatch.setattr(backfill, "perform", lambda *told, **leaves: built.append((*told, leaves)))
+    conf = {"days": "2026-03-01..2026-03-03", "promote": True, "settings": {"als.factors": 8}, "admit_anyway": "moved"}
     assert run_dag(bag.dags["backfill_days"], conf) == ("success", {"plan": "success", "build_day": "success"})
     assert asked == [([one.day for one in planned], {"als.factors": 8}, True, tmp_path)]
     first, last = sorted(built, key=lambda told: told[0].day)
-    assert (first, last) == tuple((planned[n], {"als.factors": 8}, tmp_path) for n in (0, 2))
+    assert [told[:3] for told in (first, last)] == [(planned[n], {"als.factors": 8}, tmp_path) for n in (0, 2)]
+    assert [leaves["admit_anyway"].reason for *_, leaves in built] == ["moved", "moved"]
+    assert [leaves["start_anyway"] for *_, leaves in built] == [None, None]
 
 
 @pytest.mark.slow
