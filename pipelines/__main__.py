@@ -20,6 +20,7 @@ from rich.text import Text
 
 from pipelines import markets
 from pipelines import night as whole_night
+from pipelines import shortages
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
 from pipelines.publish import let_out
@@ -163,6 +164,8 @@ def backfill(
     promote: Annotated[bool, typer.Option("--promote", help="Publish days that readers may see.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done, and open no run.")] = False,
     set_: Set = None,
+    admit_anyway: AdmitAnyway = None,
+    start_anyway: StartAnyway = None,
 ) -> None:
     """Build days again, each in a run of its own that sees nothing later; days that are done are passed over."""
     from pipelines import backfill as filling
@@ -174,7 +177,8 @@ def backfill(
         table.add_row(str(one.day), "yes" if one.is_done else "", "yes" if one.publishes else "")
     CONSOLE.print(table)
     if not dry_run:
-        filling.perform_all(planned, overrides)
+        leaves = {"admit_anyway": _leave(admit_anyway), "start_anyway": _leave(start_anyway)}
+        filling.perform_all(planned, overrides, **leaves)
         _print("Built:", ", ".join(str(one.day) for one in planned if not one.is_done) or "nothing, all was done.")
 
 
@@ -615,7 +619,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)])
     logging.getLogger("nightshelf").setLevel(logging.INFO)
     try:
-        app()
+        with shortages.of_verb(" ".join(["nightshelf", *sys.argv[1:2]]), home()):
+            app()
     except NightshelfError as error:
         lines = "\n".join(map(shown, str(error).split("\n")))  # the text may quote what files say
         told = Text.assemble((f"{type(error).__name__}: ", "red"), lines)

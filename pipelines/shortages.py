@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import NightshelfError, NoMemory, NoRoom
@@ -46,7 +47,36 @@ LOWER = {  # what a stage's memory follows
 
 @contextmanager
 def named(home: Path, run_id: str, stage: str) -> Iterator[None]:
-    """Raise what ends for want of room as NoRoom, of memory as NoMemory; anything else as it is."""
+    """Raise what ends a stage for want of room as NoRoom, of memory as NoMemory; anything else as it is."""
+    who, place = f"{run_id} {stage}", home / WRITES.get(stage, f"runs/{run_id}/{stage}")
+    kept = "Nothing of the stage is kept, readers have what they had."
+    again = "Then start the same again: it goes on with this stage."
+    with _as_what_they_are(_Told(who, home, place, LOWER.get(stage, ("machine.threads",)), kept, again)):
+        yield
+
+
+@contextmanager
+def of_verb(verb: str, home: Path) -> Iterator[None]:
+    """The same for what a person does beside the stages of a night; each such verb can be done again."""
+    told = _Told(verb, home, home, ("machine.threads",), "Readers have what they had.", "Then do the same again.")
+    with _as_what_they_are(told):
+        yield
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a message says besides the cause: who wrote where, what memory follows, and what holds now."""
+
+    who: str
+    home: Path
+    place: Path
+    lower: tuple[str, ...]
+    kept: str
+    again: str
+
+
+@contextmanager
+def _as_what_they_are(told: _Told) -> Iterator[None]:
     try:
         yield
     except NightshelfError:
@@ -54,9 +84,9 @@ def named(home: Path, run_id: str, stage: str) -> Iterator[None]:
     except Exception as error:
         cause = spoken_of(error)
         if isinstance(cause, OSError):
-            raise _no_room(cause, home, run_id, stage) from error
+            raise _no_room(cause, told) from error
         if cause:
-            raise _no_memory(cause, run_id, stage) from error
+            raise _no_memory(cause, told) from error
         raise
 
 
@@ -80,20 +110,15 @@ def _shortened(line: str) -> str:
     return line.strip()[:LONGEST]
 
 
-def _no_room(cause: OSError, home: Path, run_id: str, stage: str) -> NoRoom:
-    place = home / WRITES.get(stage, f"runs/{run_id}/{stage}")
-    free = shutil.disk_usage(home).free >> 20
+def _no_room(cause: OSError, told: _Told) -> NoRoom:
+    free = shutil.disk_usage(told.home).free >> 20
     return NoRoom(
-        f"{run_id} {stage}: no room to write in {place} ({cause}); {free:,} MiB are free on that disk. Nothing of the "
-        f"stage is kept, readers have what they had. {ROOM[cause.errno or errno.ENOSPC]}. Then start the same again: "
-        "it goes on with this stage."
+        f"{told.who}: no room to write in {told.place} ({cause}); {free:,} MiB are free on that disk. {told.kept} "
+        f"{ROOM[cause.errno or errno.ENOSPC]}. {told.again}"
     )
 
 
-def _no_memory(cause: MemoryError, run_id: str, stage: str) -> NoMemory:
-    lower = f"Lower {' or '.join(LOWER.get(stage, ('machine.threads',)))}, or give the machine more"
+def _no_memory(cause: MemoryError, told: _Told) -> NoMemory:
+    lower = f"Lower {' or '.join(told.lower)}, or give the machine more"
     cure = "Raise clean.memory_mb" if HEAP in str(cause) else lower
-    return NoMemory(
-        f"{run_id} {stage}: no memory left ({cause}). Nothing of the stage is kept, readers have what they had. "
-        f"{cure}, and start the same again."
-    )
+    return NoMemory(f"{told.who}: no memory left ({cause}). {told.kept} {cure}, and start the same again.")

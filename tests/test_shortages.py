@@ -150,6 +150,21 @@ def test_a_full_heap_of_java_wants_a_larger_one(tmp_path: Path):
     assert "Raise clean.memory_mb, and" in str(told.value)
 
 
+def test_a_verb_without_room_says_so_in_one_message(tmp_path: Path):
+    """What a person does beside the stages of a night ends without a traceback, and says that it can be done again."""
+    verb = [sys.executable, "-m", "pipelines", "generate", "--users", "100", "--items", "80", "--days", "20"]
+    environment = {**os.environ, "NIGHTSHELF_HOME": str(tmp_path)}
+    with room_for(1000):
+        told = subprocess.run(verb, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert told.returncode == 1
+    assert f"NoRoom: nightshelf generate: no room to write in {tmp_path} " in told.stderr
+    assert "`ulimit -f`" in told.stderr
+    assert told.stderr.endswith("Then do the same again.\n")
+    assert "Traceback" not in told.stderr
+    assert not list(tmp_path.glob("raw/*/dt=*/*"))
+    subprocess.run(verb, check=True, capture_output=True, env=environment, cwd=ROOT)
+
+
 def test_every_setting_to_lower_is_one_and_the_runbook_names_it():
     """For who finds a process ended without a word."""
     rows = (ROOT / "docs" / "runbook.md").read_text().partition("### No room, no memory")[2].splitlines()
