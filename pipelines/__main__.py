@@ -177,8 +177,7 @@ def backfill(
         table.add_row(str(one.day), "yes" if one.is_done else "", "yes" if one.publishes else "")
     CONSOLE.print(table)
     if not dry_run:
-        leaves = {"admit_anyway": _leave(admit_anyway), "start_anyway": _leave(start_anyway)}
-        filling.perform_all(planned, overrides, **leaves)
+        filling.perform_all(planned, overrides, admit_anyway=_leave(admit_anyway), start_anyway=_leave(start_anyway))
         _print("Built:", ", ".join(str(one.day) for one in planned if not one.is_done) or "nothing, all was done.")
 
 

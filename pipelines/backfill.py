@@ -64,18 +64,30 @@ def plan(
 
 
 def perform(
-    planned: Planned, overrides: Mapping[str, Any] | None = None, home: Path | None = None, **leaves: Override | None
+    planned: Planned,
+    overrides: Mapping[str, Any] | None = None,
+    home: Path | None = None,
+    admit_anyway: Override | None = None,
+    start_anyway: Override | None = None,
 ) -> None:
-    """Build one day, going on where an earlier attempt stopped; `leaves` are those of a night, `admit_anyway` and
-    `start_anyway`."""
-    night.run(day=planned.day, label=BACKFILL, overrides=overrides, publish=planned.publishes, home=home, **leaves)
+    """Build one day, going on where an earlier attempt stopped; leave is given as to any night."""
+    night.run(
+        day=planned.day,
+        label=BACKFILL,
+        overrides=overrides,
+        publish=planned.publishes,
+        home=home,
+        admit_anyway=admit_anyway,
+        start_anyway=start_anyway,
+    )
 
 
 def perform_all(
     planned: Iterable[Planned],
     overrides: Mapping[str, Any] | None = None,
     home: Path | None = None,
-    **leaves: Override | None,
+    admit_anyway: Override | None = None,
+    start_anyway: Override | None = None,
 ) -> None:
     """Build what is not done yet, oldest day first; one that fails does not keep the others. Leave is given to each.
 
@@ -87,7 +99,7 @@ def perform_all(
             LOG.info("%s: already done", one.day)
             continue
         try:
-            perform(one, overrides, home, **leaves)
+            perform(one, overrides, home, admit_anyway, start_anyway)
         except NightshelfError as error:
             LOG.error("%s: %s", one.day, error)
             failed[one.day] = error
