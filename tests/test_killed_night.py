@@ -88,4 +88,4 @@ def test_a_night_that_is_killed_in_every_stage_ends_with_the_same_tables(
         assert start(home).wait() == 0
         assert not list(folder.glob("*.partial"))
         assert tables(Run.load(night.run_id, home)) == tables(night)
-    print(f"killed {killed.total()} times, in each of {len(killed)} stages")
+        print(f"killed {killed.total()} times, in each of {len(killed)} stages")
