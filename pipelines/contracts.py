@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 DBT = Path(__file__).resolve().parents[1] / "dbt"
+VERSION = 1  # of what is published
 TYPES = {"varchar", "integer", "bigint", "double", "boolean", "date", "timestamp"}
 LAYERS = ("staging", "marts", "serving")
 NAMED_BY = {"item_id": "items", "user_id": "users"}  # ids that people type, and the raw table that names them
@@ -32,6 +33,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     references: tuple[str, str] | None = None  # table, column
+    renamed_from: str | None = None  # published only: the name in the version before, which goes on being readable
     is_optional: bool = False  # input only: the file may lack the column
     is_filled: bool = False  # input only: cleaning adds it
     default: Any = None
@@ -134,8 +136,22 @@ def _column(node: Mapping[str, Any], table: str, path: Path) -> Column:
         is_optional=bool(meta.get("is_optional")),
         is_filled=bool(meta.get("filled")),
         default=meta.get("default"),
+        renamed_from=_old_name(meta, f"{path.name}: {table}.{node['name']}"),
         **facts,
     )
+
+
+def _old_name(meta: Mapping[str, Any], place: str) -> str | None:
+    """What `renamed_from: { name: …, version: … }` says; raises UnknownConstraint for any version but this one, since
+    the old name is promised for one version alone."""
+    if not (told := meta.get("renamed_from")):
+        return None
+    if told["version"] != VERSION:
+        raise UnknownConstraint(
+            f"{place}: renamed_from is of version {told['version']}, the contract is of version {VERSION}. Take it "
+            "away, and tell readers so in CHANGELOG.md."
+        )
+    return told["name"]
 
 
 def _fact(name: str, arguments: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def _tables() -> str:
     parts = [
         MADE,
         "# The published tables\n",
-        "Contract version 1. Every release is one DuckDB file, and `warehouse/current.duckdb` leads to the valid one;"
-        " or one schema of PostgreSQL, and the views of the schema `nightshelf` lead to it.\n",
+        f"Contract version {contracts.VERSION}. Every release is one DuckDB file, and `warehouse/current.duckdb` leads"
+        " to the valid one; or one schema of PostgreSQL, and the views of the schema `nightshelf` lead to it.\n",
         *(_section(table, _constraints) for table in tables),
         "## Reasons\n\n" + _rows(("reason", "meaning"), ((f"`{code}`", text) for code, text in REASONS.items())),
     ]
@@ -129,6 +129,8 @@ def _section(table: Table, tell) -> str:
 
 def _constraints(column: Column) -> str:
     told = [] if column.is_required else ["May be empty."]
+    if column.renamed_from:
+        told.append(f"Was `{column.renamed_from}`, and can be read by that name until the next version.")
     if column.references:
         told.append(f"Refers to `{'.'.join(column.references)}`.")
     return " ".join([*told, *_bounds(column)])

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipelines import contracts
 from pipelines.contracts import Table
+from pipelines.warehouse import renamed
 from pipelines.warehouse.releases import names
 from pipelines.warehouse.tables import summary
 
@@ -24,7 +25,7 @@ def derive(
     place = str(path).replace("'", "''")
     release.execute(f"attach '{place}' as derived (read_write)")
     for name, table in tables.items():
-        release.execute(table.ddl(f"derived.{name}"))
+        release.execute(renamed.definition(table, f"derived.{name}"))
         frames = [frame for frame in (instead.get(name), more.get(name)) if frame is not None]
         sources = [f'"{name}"'] if name in known and name not in instead else []
         for number, frame in enumerate(frames):
@@ -40,5 +41,12 @@ def derive(
 def _fill(release: duckdb.DuckDBPyConnection, table: Table, sources: list[str]) -> None:
     if sources:
         order = ", ".join(f'"{name}"' for name in table.key)
-        rows = " union all by name ".join(f"select * from {source}" for source in sources)
+        parts = [f"select {_known(release, table, source)} from {source}" for source in sources]
+        rows = " union all by name ".join(parts)
         release.execute(f"insert into derived.{table.name} by name select * from ({rows}) order by {order}")
+
+
+def _known(release: duckdb.DuckDBPyConnection, table: Table, source: str) -> str:
+    """The columns of a source that the contract names, without those that stand there under a second name."""
+    has = release.sql(f"select * from {source}").columns
+    return ", ".join(f'"{name}"' for name in table.names if name in has)

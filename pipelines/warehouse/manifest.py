@@ -8,13 +8,13 @@ from typing import Any
 
 import duckdb
 
+from pipelines import contracts
 from pipelines import run as runs
 from pipelines.errors import GateFailed, NotAsJudged
 from pipelines.expectations import asking, lines, stopping
 from pipelines.run import Run, write_json
 
 RELEASE, MANIFEST, VERDICT = "release.duckdb", "manifest.json", "verdict.json"
-CONTRACT = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def seal(run: Run, folder: Path, tables: dict[str, dict[str, object]]) -> None:
         "release": f"{run.run_id}.{runs.digest(tables)[:8]}",
         "run_id": run.run_id,
         "day": run.day,
-        "contract": CONTRACT,
+        "contract": contracts.VERSION,
         "fingerprint": run.fingerprint,
         "code_version": run.code_version,
         "seed": run.settings.seed,

@@ -22,6 +22,7 @@ from pipelines import contracts
 from pipelines.contracts import Table
 from pipelines.errors import BadSetting, NoRoom, NoWarehouse, ReadersInTheWay
 from pipelines.settings import Warehouse
+from pipelines.warehouse import renamed
 from pipelines.warehouse.erase import OWNERS, QUOTES
 from pipelines.warehouse.manifest import Judged
 
@@ -225,12 +226,11 @@ class Postgres:
         cursor.execute("select viewname from pg_views where schemaname = %s order by 1", [self.views])
         views = [view for (view,) in cursor.fetchall()]
         schema = self._schema(name)
-        cursor.execute("select tablename from pg_tables where schemaname = %s order by 1", [schema])
-        tables = [table for (table,) in cursor.fetchall()]
+        tables = _tables(cursor, schema)
         for view in set(views) - set(tables):
             cursor.execute(sql.SQL("drop view {}").format(sql.Identifier(self.views, view)))
-        for table in tables:
-            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(schema, table))
+        for table, columns in tables.items():
+            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(schema, table), _shown(table, columns))
         cursor.execute(sql.SQL("comment on schema {} is %s").format(sql.Identifier(self.views)), [name])
 
     def _schema(self, name: str) -> str:
@@ -364,15 +364,33 @@ def _sought(table: Table) -> list[str]:
     return sorted(table.key, key=lambda name: bool(table[name].accepted_values))
 
 
-def _lead(cursor: Any, view: sql.Identifier, table: sql.Identifier) -> None:
+def _tables(cursor: Any, schema: str) -> dict[str, list[str]]:
+    """The columns of each table of a release, tables by name."""
+    query = """
+        select table_name, array_agg(column_name::text) from information_schema.columns
+        where table_schema = %s group by table_name order by 1
+    """
+    cursor.execute(query, [schema])
+    return dict(cursor.fetchall())
+
+
+def _shown(table: str, has: Collection[str]) -> sql.Composable:
+    """What a view shows of a table: its columns, and those that have another name in the version before or after."""
+    known = contracts.tables("serving").get(table)
+    further = renamed.aliases(known, has).items() if known else ()
+    pairs = [sql.SQL("{} as {}").format(sql.Identifier(own), sql.Identifier(other)) for other, own in further]
+    return sql.SQL(", ").join([sql.SQL("*"), *pairs])
+
+
+def _lead(cursor: Any, view: sql.Identifier, table: sql.Identifier, shown: sql.Composable) -> None:
     """Replace a view; one whose columns differ is made anew, and then nothing may stand upon it."""
     cursor.execute("savepoint before")
     try:
-        cursor.execute(sql.SQL("create or replace view {} as select * from {}").format(view, table))
+        cursor.execute(sql.SQL("create or replace view {} as select {} from {}").format(view, shown, table))
     except errors.InvalidTableDefinition:
         cursor.execute("rollback to savepoint before")
         cursor.execute(sql.SQL("drop view {}").format(view))
-        cursor.execute(sql.SQL("create view {} as select * from {}").format(view, table))
+        cursor.execute(sql.SQL("create view {} as select {} from {}").format(view, shown, table))
 
 
 def _silent(error: psycopg2.Error) -> str:

@@ -16,6 +16,7 @@ from pipelines import run as runs
 from pipelines.contracts import Table
 from pipelines.raw import RawFile
 from pipelines.run import Run
+from pipelines.warehouse import renamed
 
 SERVING = "serving"
 UNHASHED = {"runs": "false", "metrics": "kind <> 'cost'"}  # what differs between two equal nights: times and costs
@@ -69,7 +70,7 @@ def write(run: Run, path: Path, folder: Path | None = None) -> dict[str, dict[st
     with _reader(run) as connection:
         connection.execute(f"attach '{_quoted(path)}' as release")
         for name, table in tables.items():
-            connection.execute(table.ddl(f"release.{name}"))
+            connection.execute(renamed.definition(table, f"release.{name}"))
             _insert(connection, run, table, f"release.{name}", folder)
         written = {name: summary(connection, table, f"release.{name}") for name, table in tables.items()}
         connection.execute("checkpoint release")
