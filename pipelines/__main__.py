@@ -18,9 +18,8 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import markets
+from pipelines import markets, shortages
 from pipelines import night as whole_night
-from pipelines import shortages
 from pipelines.errors import BadInput, BadSetting, NightshelfError
 from pipelines.open import open_run
 from pipelines.publish import let_out
