@@ -302,7 +302,7 @@ class Marts:
 def gathered(rows: pd.DataFrame, starts: np.ndarray, ends: np.ndarray, days: np.ndarray, length: int) -> Histories:
     """The last `length` rows of each half-open range [start, end), seen from its day (N,).
 
-    Laid out block by block: what is computed on the way takes three times what stays.
+    Laid out block by block: what is computed on the way takes four times what stays.
     """
     shape = len(starts), length
     positions, bought = np.full(shape, -1, np.int32), np.zeros(shape, bool)

@@ -34,7 +34,7 @@ def test_a_shop_without_events_has_empty_histories():
 
 
 def test_many_histories_take_little_more_than_they_keep():
-    """While 100,000 of 50 places are laid out, a quarter of the memory is needed that computing all at once takes."""
+    """While 100,000 of 50 places are laid out, less than half of the memory is needed that all at once take."""
     rows, count, length = acts(1000), 100_000, 50
     ends = np.full(count, len(rows))
     tracemalloc.start()
