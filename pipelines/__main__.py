@@ -617,7 +617,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)])
     logging.getLogger("nightshelf").setLevel(logging.INFO)
     try:
-        with shortages.of_verb(" ".join(["nightshelf", *sys.argv[1:2]]), home()):
+        with shortages.of_verb(" ".join(["nightshelf", *sys.argv[1:2]]), markets.root()):
             app()
     except NightshelfError as error:
         lines = "\n".join(map(shown, str(error).split("\n")))  # the text may quote what files say

@@ -111,7 +111,8 @@ def _shortened(line: str) -> str:
 
 
 def _no_room(cause: OSError, told: _Told) -> NoRoom:
-    free = shutil.disk_usage(told.home).free >> 20
+    disk = next(place for place in (told.home, *told.home.parents) if place.exists())
+    free = shutil.disk_usage(disk).free >> 20
     return NoRoom(
         f"{told.who}: no room to write in {told.place} ({cause}); {free:,} MiB are free on that disk. {told.kept} "
         f"{ROOM[cause.errno or errno.ENOSPC]}. {told.again}"

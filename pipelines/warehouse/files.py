@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.warehouse import erase
+from pipelines.warehouse import erase, renamed
 from pipelines.warehouse.manifest import Judged, sha256
 
 
@@ -96,7 +96,7 @@ class Files:
     def connect(self, name: str | None = None) -> duckdb.DuckDBPyConnection:
         """Read a release that is kept, by default the current one."""
         path = self.releases / f"{name}.duckdb" if name else self.link.resolve()
-        return duckdb.connect(str(path), read_only=True)
+        return renamed.bridged(duckdb.connect(str(path), read_only=True))
 
     def drop(self, name: str) -> bool:
         """Remove a release, unless a process of this machine has it open."""

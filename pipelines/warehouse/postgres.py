@@ -161,7 +161,7 @@ class Postgres:
         except duckdb.Error:
             raise NoWarehouse(f"{getattr(self.told, role)}: the {role} cannot connect. Correct the variable.") from None
         connection.execute(f'use release."{schema}"')
-        return connection
+        return renamed.bridged(connection)
 
     def drop(self, name: str) -> bool:
         """Remove a release, unless the views lead to it or a transaction still reads it."""

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import duckdb
 
-from pipelines import contracts, markets, settings
+from pipelines import markets, settings
 from pipelines import run as runs
 from pipelines.errors import HeldBack, NothingPublished
 from pipelines.run import Run
-from pipelines.warehouse import renamed
 from pipelines.warehouse.files import Files
 from pipelines.warehouse.manifest import Judged
 
@@ -68,9 +67,7 @@ def connect(home: Path, told: settings.Settings | None = None) -> duckdb.DuckDBP
         raise NothingPublished(
             f"Nothing is published yet: no release at {house.where}. Run a night first: `nightshelf night`."
         )
-    release = house.connect()
-    renamed.bridge(release, contracts.tables("serving"))
-    return release
+    return house.connect()
 
 
 def names(release: duckdb.DuckDBPyConnection) -> set[str]:

@@ -1,9 +1,10 @@
 """Columns that the contract gives another name: for one version, readers find them by the one of before too."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import duckdb
 
+from pipelines import contracts
 from pipelines.contracts import Table
 
 
@@ -21,8 +22,9 @@ def definition(table: Table, place: str) -> str:
     return ",\n  ".join([table.ddl(place).removesuffix("\n)"), *old]) + "\n)"
 
 
-def bridge(release: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> None:
-    """Let this connection read a release of the version before by the new names."""
+def bridged(release: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The connection to a release, which reads one of the version before by the new names too."""
+    tables = contracts.tables("serving")
     database, schema = release.execute("select current_database(), current_schema()").fetchone() or ("", "")
     for name in {row[0] for row in release.execute("show tables").fetchall()} & set(tables):
         if not any(column.renamed_from for column in tables[name].columns):
@@ -32,3 +34,4 @@ def bridge(release: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> N
             told = ", ".join(["*", *(f'"{own}" as "{other}"' for other, own in further.items())])
             place = f'"{database}"."{schema}"."{name}"'
             release.execute(f'create temporary view "{name}" as select {told} from {place}')
+    return release
