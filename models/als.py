@@ -90,10 +90,10 @@ class ALSModel:
 
     @classmethod
     def load(cls, folder: Path | str, **vocabularies: Vocabulary) -> ALSModel:
-        """Read what `save` wrote; raises ForeignVocabulary when it belongs to other `users` or `items` than these."""
+        """Map what `save` wrote; raises ForeignVocabulary when it belongs to other `users` or `items` than these."""
         folder = Path(folder)
         check_stamp(folder, **vocabularies)
-        users, items = (np.load(folder / f"{name}_factors.npy", allow_pickle=False) for name in ("user", "item"))
+        users, items = (np.load(folder / f"{name}_factors.npy", mmap_mode="r") for name in ("user", "item"))
         return cls(users, items, **json.loads((folder / "als.json").read_text(encoding="utf-8")))
 
 

@@ -1,6 +1,7 @@
 """How an item that nobody has met yet enters: what its profile says about the factors that it would have."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 
 def impute_factors(item_factors: np.ndarray, item_vectors: np.ndarray, ridge: float = 1.0) -> np.ndarray:
@@ -14,9 +15,10 @@ def impute_factors(item_factors: np.ndarray, item_vectors: np.ndarray, ridge: fl
     if not is_cold.any() or is_cold.all():
         return item_factors
     X, Y = item_vectors[~is_cold].astype(np.float64), item_factors[~is_cold].astype(np.float64)
-    W = np.linalg.solve(X.T @ X + ridge * np.eye(X.shape[1]), X.T @ Y)  # (E, F)
     filled = item_factors.copy()
-    filled[is_cold] = (item_vectors[is_cold] @ W).astype(item_factors.dtype)
+    with threadpool_limits(1, "blas"):  # the same bits whatever threads a process is given
+        W = np.linalg.solve(X.T @ X + ridge * np.eye(X.shape[1]), X.T @ Y)  # (E, F)
+        filled[is_cold] = (item_vectors[is_cold] @ W).astype(item_factors.dtype)
     return filled
 
 

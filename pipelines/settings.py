@@ -105,7 +105,7 @@ class Clean(Section):
     max_row_kb: int = Field(1024, ge=1, le=65_536, description="Longest row of a text file, in KiB.")
     max_file_mb: int = Field(16_384, ge=1, description="Largest raw file once unpacked, in MiB.")
     memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver, in MiB.")
-    spark_master: str = Field("", description="Spark master that cleans; empty: this machine, `machine.threads` cores.")
+    spark_master: str = Field("", description="Spark master of all stages; empty: here, `machine.threads` cores.")
 
 
 class Admit(Section):
@@ -168,6 +168,9 @@ class Holdout(Section):
 
 
 class Als(Section):
+    engine: Literal["implicit", "spark"] = Field(
+        "implicit", description="What learns the item factors: `implicit`, or Spark's MLlib (docs/spark.md)."
+    )
     factors: int = Field(64, ge=1, description="Length of the ALS vectors.")
     regularization: float = Field(20.0, gt=0, description="Weight of the squared norms in the ALS loss.")
     alpha: float = Field(1.0, gt=0, description="Confidence per unit of event weight.")
@@ -221,6 +224,9 @@ class Profile(Section):
 
 
 class Fuse(Section):
+    engine: Literal["local", "spark"] = Field(
+        "local", description="Where everybody's candidates are scored: in one process, or on Spark (docs/spark.md)."
+    )
     ranker: Literal["lambdarank", "blend", "rrf"] = Field(
         "lambdarank", description="Trees, a weighted sum, or reciprocal ranks; a worse one gives way to the next."
     )

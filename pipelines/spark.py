@@ -1,6 +1,7 @@
 """A Spark session on this machine: its Java, its memory, and nothing written outside the home."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -8,18 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from pipelines import java
+from pipelines import errors, java
 from pipelines.errors import NightshelfError
 from pipelines.run import Run
 
 T = TypeVar("T")
 R = TypeVar("R")
 SLICES_PER_CORE = 4
+ERROR = "_error"  # column of what an executor says instead of a table
 LOGGING = Path(__file__).with_name("log4j2.properties")
 # Java leaves methods of more than 8000 bytes interpreted, three times slower; the rules of one row make such a method.
 # Its parallel collector takes less CPU than the default one, whose short pauses nobody waits for here.
@@ -92,6 +97,40 @@ def each(spark: SparkSession, function: Callable[[T], R], values: Iterable[T]) -
             raise result
         results.append(result)
     return results
+
+
+def tables(
+    spark: SparkSession, function: Callable[[int], pa.Table], numbers: range, schema: pa.Schema, scratch: Path
+) -> Iterator[pa.Table]:
+    """`function` of every number, a task each on Spark's executors, in order and without the empty ones.
+
+    Executors write into `scratch`, a new folder that they share with this process, which reads and removes a table at a
+    time. What a person can act on is raised as it was there.
+    """
+
+    def attempt(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in (number for batch in batches for number in batch["id"].to_pylist()):
+            try:
+                found = function(number)
+            except NightshelfError as error:
+                said = pa.array([f"{type(error).__name__}: {error}"])
+                found = pa.table([pa.nulls(1, field.type) for field in schema], schema).append_column(ERROR, said)
+            else:
+                found = found.append_column(ERROR, pa.nulls(len(found), pa.string()))
+            yield from found.to_batches()
+
+    todo = spark.range(numbers.start, numbers.stop, numbers.step, max(len(numbers), 1))
+    told = todo.mapInArrow(attempt, from_arrow_schema(schema).add(ERROR, "string"))
+    told.write.parquet(str(scratch))
+    for path in sorted(scratch.glob("part-*"), key=lambda path: int(path.name.split("-")[1])):
+        table = pq.read_table(path)
+        for said in table[ERROR].drop_null().to_pylist():
+            name, _, text = said.partition(": ")
+            raise getattr(errors, name, NightshelfError)(text)
+        if table.num_rows:
+            yield table.select(schema.names).cast(schema)
+        path.unlink()
+    shutil.rmtree(scratch)
 
 
 def _told(error: Exception) -> Exception:

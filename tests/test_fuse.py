@@ -11,8 +11,8 @@ from models.candidates import Candidates, joined
 from models.errors import NothingToLearn
 from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
-from pipelines import evidence, fuse, settings
-from pipelines.fuse import features, proof, rankings
+from pipelines import evidence, settings
+from pipelines.fuse import features, proof, rankings, scoring
 from pipelines.fuse.proof import Judged
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
 from pipelines.fuse.slate import Lesson, Slate
@@ -203,7 +203,7 @@ def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)
     may_stand = {"for_you": np.arange(5) != 2, "buy_again": np.ones(5, dtype=bool)}
-    shown = fuse.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, may_stand, told=2)
+    shown = scoring.ranked(told.slate, ReciprocalRanks(), ["for_you", "buy_again"], 4, may_stand, told=2)
     placement, user, item, score, *parts = shown
     assert user.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert (np.diff(score.reshape(2, 4)) <= 0).all()
@@ -220,7 +220,7 @@ def test_a_declared_shelf_keeps_the_promise_that_it_shares():
     own = settings.parse({"placements": {"own": {"ranking": "discover", "length": 20}}, "shelve": {"length": 1}})
     learnt = {"for_you": None, "discover": ReciprocalRanks()}
     some = Slate(told.found, is_bought, told.features)
-    placement, _, item, _, *parts = fuse._declared("own", some, learnt, own, {"own": np.ones(5, dtype=bool)})
+    placement, _, item, _, *parts = scoring.declared("own", some, learnt, own, {"own": np.ones(5, dtype=bool)})
     assert (set(placement), 0 in item, len(item)) == ({"own"}, False, 8)
     assert np.isfinite(parts).all()
 

@@ -16,6 +16,7 @@ from pipelines.run import Run
 
 SOURCES = ("als", "neighbours", "profile", "sequence", "habit", "popularity")
 USERS_PER_BLOCK = 1024
+VECTORS = ("item_vectors", "sequence_users", "sequence_items", "user_vectors")  # files of train_profile
 ROWS_PER_SLICE = 1 << 18  # products of vectors are gathered so many at a time
 
 
@@ -117,14 +118,13 @@ class Sources:
         als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
         check_stamp(profile, users=marts.users, items=marts.items)
-        vectors = np.load(profile / "item_vectors.npy")
-        sequence = [np.load(profile / f"sequence_{side}.npy") for side in ("users", "items")]
+        vectors, *sequence, readers = (np.load(profile / f"{name}.npy", mmap_mode="r") for name in VECTORS)
         window = settings.fuse.popularity_days
         buyers = cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window)
         by_name: dict[str, Source] = {
             "als": Factors(als.user_factors, cold.impute_factors(als.item_factors, vectors), *machine),
             "neighbours": Beside(Neighbours.load(run.of("train_neighbours", part)), marts.tastes(until)),
-            "profile": Factors(np.load(profile / "user_vectors.npy"), vectors, *machine),
+            "profile": Factors(readers, vectors, *machine),
             "sequence": Factors(sequence[0], sequence[1], *machine),
             "habit": Habit(marts.habit(until)),
             "popularity": Popularity(buyers),

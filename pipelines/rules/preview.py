@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from models import metrics
-from pipelines.fuse import standing
+from pipelines.fuse.scoring import standing
 from pipelines.marts import Marts
 from pipelines.rules import Rule, conflicts, files
 from pipelines.rules.scope import Goods, unknown
