@@ -1,4 +1,4 @@
-"""Alternating least squares on implicit feedback (Hu, Koren and Volinsky, 2008), trained by `implicit`."""
+"""Alternating least squares on implicit feedback (Hu, Koren and Volinsky, 2008), by `implicit` or Spark's MLlib."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
@@ -19,7 +19,7 @@ from models.least_squares import CURE, LeastSquares
 from models.vocabulary import Vocabulary, check_stamp, stamp
 
 LARGEST_CONFIDENCE = 1e6  # beyond it single precision stops learning, mostly in silence
-LOOSE = 100.0  # `implicit` solves by conjugate gradients: its factors may pass the bound of a solution, not by far
+LOOSE = 100.0  # conjugate gradients, or other regularisation, may pass the bound of a solution, but not by far
 
 
 @dataclass
@@ -97,6 +97,45 @@ class ALSModel:
         return cls(users, items, **json.loads((folder / "als.json").read_text(encoding="utf-8")))
 
 
+class Learner(Protocol):
+    """What alternates: item factors (I, F) float32 from confidences (U, I), zero where nobody met the item."""
+
+    def __call__(
+        self,
+        confidences: sparse.csr_matrix,
+        *,
+        factors: int,
+        regularization: float,
+        epochs: int,
+        seed: int,
+        threads: int,
+    ) -> np.ndarray: ...
+
+
+def by_implicit(
+    confidences: sparse.csr_matrix, *, factors: int, regularization: float, epochs: int, seed: int, threads: int
+) -> np.ndarray:
+    """Item factors (I, F) that `implicit` alternates to; see `Learner`. Equal arguments give equal bits.
+
+    It takes a stored value as the confidence itself (c = alpha × weight, indefinite below 1), so it is handed
+    c = 1 + alpha × weight with its own alpha at 1.
+    """
+    learner = AlternatingLeastSquares(
+        factors=factors,
+        regularization=regularization,
+        alpha=1.0,
+        iterations=epochs,
+        random_state=seed,
+        num_threads=threads,
+    )
+    with threadpool_limits(1, "blas"):  # `implicit` brings its own threads
+        try:
+            learner.fit(confidences.astype(np.float32), show_progress=False)
+        except ModelFitError as error:
+            raise Diverged(f"ALS left NaN factors: {CURE}") from error
+    return learner.item_factors
+
+
 def fit(
     interactions: sparse.csr_matrix,
     *,
@@ -107,12 +146,10 @@ def fit(
     seed: int = 0,
     threads: int = 1,
     teachers: np.ndarray | None = None,
+    learn: Learner = by_implicit,
 ) -> ALSModel:
-    """Learn factors from non-negative weights (U, I): items' from the users `teachers` (U,) bool, all without, then
-    every user's from the items'.
-
-    `implicit` takes a stored value as the confidence itself (c = alpha × weight, indefinite below 1), so it is
-    handed c = 1 + alpha × weight with its own alpha at 1. Equal arguments give equal bits.
+    """Learn factors from non-negative weights (U, I): items' from the users `teachers` (U,) bool, all without, by
+    `learn`, then every user's from the items'.
 
     Raises:
         ValueError: a weight is negative, not finite or too large, or regularization is not positive.
@@ -127,15 +164,10 @@ def fit(
         raise ValueError(f"the largest confidence is {largest:.3g}: lower alpha {alpha} or cap the interaction weights")
     item_factors = np.zeros((confidences.shape[1], factors), dtype=np.float32)
     if taught.nnz:
-        item_factors = _item_factors(
-            taught,
-            factors=factors,
-            regularization=regularization,
-            alpha=1.0,
-            iterations=epochs,
-            random_state=seed,
-            num_threads=threads,
+        item_factors = learn(
+            taught, factors=factors, regularization=regularization, epochs=epochs, seed=seed, threads=threads
         )
+        _refuse_broken(item_factors, taught, regularization)
     return _with_users(item_factors, regularization, alpha, interactions)
 
 
@@ -148,22 +180,11 @@ def _with_users(
     return model
 
 
-def _item_factors(confidences: sparse.csr_matrix, **settings: Any) -> np.ndarray:
-    """The item factors (I, F) that `implicit` alternates to: finite, and exactly zero where nobody met the item."""
-    with threadpool_limits(1, "blas"):  # `implicit` brings its own threads
-        learner = AlternatingLeastSquares(**settings)
-        try:
-            learner.fit(confidences.astype(np.float32), show_progress=False)
-        except ModelFitError as error:
-            raise Diverged(f"ALS left NaN factors: {CURE}") from error
-    if not np.isfinite(learner.item_factors).all():
+def _refuse_broken(item_factors: np.ndarray, confidences: sparse.csr_matrix, regularization: float) -> None:
+    """Raise Diverged unless factors are finite, and no longer than a solution's: at y = 0 an item's part of the loss
+    (equation 3) is Σc, so that no least one has λ|y|² > Σc."""
+    if not np.isfinite(item_factors).all():
         raise Diverged(f"ALS left infinite factors: {CURE}")
-    _refuse_explosion(learner.item_factors, confidences, settings["regularization"])
-    return learner.item_factors
-
-
-def _refuse_explosion(item_factors: np.ndarray, confidences: sparse.csr_matrix, regularization: float) -> None:
-    """At y = 0 an item's part of the loss (equation 3) is Σc, so that no least one has λ|y|² > Σc."""
     squares = np.square(item_factors.astype(np.float64)).sum(axis=1)
     limit = np.asarray(confidences.sum(axis=0)).ravel() / regularization
     exploded = np.count_nonzero(squares > LOOSE * limit)

@@ -6,10 +6,13 @@ When training diverges, the factors of an earlier night serve for some days; `mo
 import datetime as dt
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from models import als
-from models.als import ALSModel
+from models.als import ALSModel, Learner
 from models.errors import Diverged
 from models.vocabulary import Vocabulary
 from pipelines import adopt
@@ -26,7 +29,9 @@ def run(run: Run, folder: Path) -> None:
         adopt.als(run, marts, folder)
         return
     try:
-        models, cuts, because = {part: _train(run, marts, until) for part, until in marts.cuts.items()}, marts.cuts, {}
+        with _learner(run, marts) as learn:
+            models = {part: _train(run, marts, until, learn) for part, until in marts.cuts.items()}
+        cuts, because = marts.cuts, {}
     except Diverged as error:
         models, cuts = _serve_again(run, marts, error)
         because = {"fallback_because": str(error)}
@@ -36,7 +41,21 @@ def run(run: Run, folder: Path) -> None:
     write_json(folder / "model.json", {"trained_on": cuts["final"], "cuts": cuts, **because})
 
 
-def _train(run: Run, marts: Marts, until: dt.date) -> ALSModel:
+@contextmanager
+def _learner(run: Run, marts: Marts) -> Iterator[Learner]:
+    """What learns the item factors of all parts, one after the other."""
+    if run.settings.als.engine == "implicit":
+        yield als.by_implicit
+        return
+    from models.als_mllib import by_mllib
+    from pipelines import spark
+
+    with spark.session(run, marts.interactions(run.day).nnz) as session:
+        session.sparkContext.setCheckpointDir(str(run.home / "spark" / run.run_id / "checkpoints"))
+        yield partial(by_mllib, session)
+
+
+def _train(run: Run, marts: Marts, until: dt.date, learn: Learner) -> ALSModel:
     settings = run.settings
     return als.fit(
         marts.interactions(until),
@@ -47,6 +66,7 @@ def _train(run: Run, marts: Marts, until: dt.date) -> ALSModel:
         seed=settings.seed,
         threads=settings.machine.threads,
         teachers=marts.people(until),
+        learn=learn,
     )
 
 
