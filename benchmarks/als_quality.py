@@ -4,6 +4,7 @@
     python benchmarks/als_quality.py --online-retail FILE --until 2011-09-16 --minutes 5  # pairs from the UCI table
     python benchmarks/als_quality.py --online-retail FILE --by-chance --minutes 5         # split as the papers split
     python benchmarks/als_quality.py --synthetic --minutes 0 --also 30 60 256            # seconds at Gowalla's size
+    … --minutes 0 --spark                                                                # MLlib's factors beside them
 
 The layout is that of LightGCN (He et al., 2020): a line is a user and the items that it met, numbered from 0. The
 search sees train.txt alone, of which it holds a tenth of each user's items back. Then all of train.txt teaches, and for
@@ -18,6 +19,7 @@ import datetime as dt
 import re
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,7 @@ def main() -> None:
     ask.add_argument("--synthetic", action="store_true", help="a pair of Gowalla's size, for its seconds")
     ask.add_argument("--minutes", type=float, default=10.0, help="how long to search; 0: not at all")
     ask.add_argument("--also", nargs=3, type=float, action="append", default=[], metavar=("ALPHA", "REG", "FACTORS"))
+    ask.add_argument("--spark", action="store_true", help="the defaults once more, learnt by Spark's MLlib")
     ask.add_argument("--threads", type=int, default=2)
     told = ask.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,7 +70,10 @@ def main() -> None:
             write(folder, *synthetic())
         contest = Contest(*read(folder), told.threads)
         also = [dict(zip(NAMES, map(_number, one), strict=True)) for one in told.also]
-        Console(width=110).print(compared(contest, told.minutes * 60, also, published(folder)))
+        table = compared(contest, told.minutes * 60, also, published(folder))
+        if told.spark:
+            add_mllib(table, contest, Path(scratch))
+        Console(width=110).print(table)
 
 
 def read(folder: Path) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -91,7 +97,7 @@ class Contest:
     def __init__(self, train: sparse.csr_matrix, test: sparse.csr_matrix, threads: int):
         self.train, self.test, self.threads = train, test, threads
 
-    def fit(self, values: Values) -> als.ALSModel:
+    def fit(self, values: Values, learn: als.Learner = als.by_implicit) -> als.ALSModel:
         """The stage's own ALS, each event of weight 1."""
         return als.fit(
             self.train,
@@ -101,6 +107,7 @@ class Contest:
             epochs=Settings().als.epochs,
             seed=Settings().seed,
             threads=self.threads,
+            learn=learn,
         )
 
     def measure(self, user_vectors: np.ndarray, item_vectors: np.ndarray, most: int | None = None) -> np.ndarray:
@@ -202,9 +209,20 @@ def synthetic() -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     return train, test
 
 
-def _add(table: Table, contest: Contest, name: str, values: Values) -> None:
+def add_mllib(table: Table, contest: Contest, scratch: Path) -> None:
+    """The defaults by Spark's MLlib in a session of its own; CPU seconds are those of this process alone."""
+    from models.als_mllib import by_mllib
+    from pipelines import spark
+    from tests.lake import run_of
+
+    with spark.session(run_of(scratch), contest.train.nnz) as session:
+        session.sparkContext.setCheckpointDir(str(scratch / "checkpoints"))
+        _add(table, contest, "ALS in MLlib, defaults", defaults(), partial(by_mllib, session))
+
+
+def _add(table: Table, contest: Contest, name: str, values: Values, learn: als.Learner = als.by_implicit) -> None:
     begun = time.process_time()
-    model = contest.fit(values)
+    model = contest.fit(values, learn)
     took = time.process_time() - begun
     figures = _shown(contest.measure(model.user_factors, model.item_factors))
     table.add_row(name, *(f"{values[one]:g}" for one in NAMES), *figures, f"{took:.1f}")

@@ -8,8 +8,9 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import SparkSession
 from scipy import sparse
 
-PAIRS_PER_BLOCK = 1 << 22  # MLlib solves for the rows of a block together; their number must not follow the machines'
-FEWEST_BLOCKS = 10  # its own default
+PAIRS_PER_BLOCK = 1 << 20  # blocks start at random each for itself: their number must not follow the machines'
+FEWEST_BLOCKS = 2
+CHECKPOINT_SWEEPS = 4  # Java unpacks the whole chain of sweeps since the last one for each task, link within link
 LEAST = 1e-9  # a rating of 0 is no event to MLlib, and an old event's weight rounds to that
 
 
@@ -39,6 +40,7 @@ def by_mllib(
         alpha=1.0,
         implicitPrefs=True,
         seed=seed,
+        checkpointInterval=CHECKPOINT_SWEEPS,
         numUserBlocks=blocks,
         numItemBlocks=blocks,
     )

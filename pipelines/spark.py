@@ -28,7 +28,8 @@ ERROR = "_error"  # column of what an executor says instead of a table
 LOGGING = Path(__file__).with_name("log4j2.properties")
 # Java leaves methods of more than 8000 bytes interpreted, three times slower; the rules of one row make such a method.
 # Its parallel collector takes less CPU than the default one, whose short pauses nobody waits for here.
-JAVA = "-XX:-DontCompileHugeMethods -XX:+UseParallelGC"
+# MLlib's tasks are unpacked recursively, beyond the default depth of a stack.
+JAVA = "-XX:-DontCompileHugeMethods -XX:+UseParallelGC -Xss8m"
 SHORT_ROWS = 2_000_000  # of fewer rows the job is over before Java's second, slower compiler has paid for itself
 ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 SECONDS_TO_END = 2  # between the last word of a Java process that was killed and its end
@@ -48,15 +49,13 @@ def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
     scratch = run.home / "spark" / run.run_id
     scratch.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java.find(run.home))
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable
     threads = run.settings.machine.threads
+    master = run.settings.clean.spark_master or f"local[{threads}]"
     spark = (
-        SparkSession.builder.master(run.settings.clean.spark_master or f"local[{threads}]")
+        _reachable(SparkSession.builder.master(master), master)
         .appName(run.run_id)
         .config("spark.driver.memory", f"{run.settings.clean.memory_mb}m")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.local.dir", str(scratch))
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.sql.session.timeZone", "UTC")
@@ -75,6 +74,14 @@ def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
         raise _told(error).with_traceback(error.__traceback__) from None
     finally:
         _stop(spark)
+
+
+def _reachable(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
+    """Nobody beyond this machine reaches a driver whose executors are here; else its address is Spark's own affair."""
+    if not master.startswith("local"):
+        return builder
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    return builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
 
 
 def each(spark: SparkSession, function: Callable[[T], R], values: Iterable[T]) -> list[R]:
