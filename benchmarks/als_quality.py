@@ -213,9 +213,11 @@ def add_mllib(table: Table, contest: Contest, scratch: Path) -> None:
     """The defaults by Spark's MLlib in a session of its own; CPU seconds are those of this process alone."""
     from models.als_mllib import by_mllib
     from pipelines import spark
-    from tests.lake import run_of
+    from pipelines.run import Run
 
-    with spark.session(run_of(scratch), contest.train.nnz) as session:
+    begun, told = dt.datetime.now(dt.UTC), Settings()
+    run = Run(scratch, "als_quality", begun.date(), "benchmark", begun, told, inputs={}, code_version="", packages={})
+    with spark.session(run, contest.train.nnz) as session:
         session.sparkContext.setCheckpointDir(str(scratch / "checkpoints"))
         _add(table, contest, "ALS in MLlib, defaults", defaults(), partial(by_mllib, session))
 
