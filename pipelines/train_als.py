@@ -6,6 +6,7 @@ When training diverges, the factors of an earlier night serve for some days; `mo
 import datetime as dt
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,7 +30,7 @@ def run(run: Run, folder: Path) -> None:
         adopt.als(run, marts, folder)
         return
     try:
-        with _learner(run, marts) as learn:
+        with _learner(run, marts, folder / "checkpoints") as learn:
             models = {part: _train(run, marts, until, learn) for part, until in marts.cuts.items()}
         cuts, because = marts.cuts, {}
     except Diverged as error:
@@ -42,8 +43,8 @@ def run(run: Run, folder: Path) -> None:
 
 
 @contextmanager
-def _learner(run: Run, marts: Marts) -> Iterator[Learner]:
-    """What learns the item factors of all parts, one after the other."""
+def _learner(run: Run, marts: Marts, checkpoints: Path) -> Iterator[Learner]:
+    """What learns the item factors of all parts, one after the other; Spark's checkpoints are gone afterwards."""
     if run.settings.als.engine == "implicit":
         yield als.by_implicit
         return
@@ -51,8 +52,11 @@ def _learner(run: Run, marts: Marts) -> Iterator[Learner]:
     from pipelines import spark
 
     with spark.session(run, marts.interactions(run.day).nnz) as session:
-        session.sparkContext.setCheckpointDir(str(run.home / "spark" / run.run_id / "checkpoints"))
-        yield partial(by_mllib, session)
+        session.sparkContext.setCheckpointDir(str(checkpoints))
+        try:
+            yield partial(by_mllib, session)
+        finally:
+            shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _train(run: Run, marts: Marts, until: dt.date, learn: Learner) -> ALSModel:

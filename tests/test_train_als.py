@@ -22,7 +22,14 @@ SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
 SHELF = pd.DataFrame(
     [
         {"placement": "for_you", "user": 0, "rank": 1, "item": 1, "score": 1.0, **dict.fromkeys(shelve.SCORES, 0.0)}
-        | {"reason": "people_like_you", "evidence": -1, "query": None, "fallback": None, "rule_id": None}
+        | {
+            "reason": "people_like_you",
+            "evidence": -1,
+            "query": None,
+            "fallback": None,
+            "rule_id": None,
+            "propensity": 1.0,
+        }
     ]
 )
 
@@ -119,3 +126,16 @@ def test_age_counts_from_the_day_that_the_factors_know(home):
     train_als.run(later(home, 2))
     with pytest.raises(NotTrained, match="train_als: ALS left NaN factors"):
         train_als.run(later(home, 3))
+
+
+@pytest.mark.slow
+def test_mllib_learns_in_the_place_of_implicit(home: Path):
+    """The folder is read as ever, and what Spark remembered of its sweeps is gone."""
+    run = built(home, FIRST + dt.timedelta(days=1), **SMALL | {"als.engine": "spark"})
+    train_als.run(run)
+    marts = Marts(run)
+    model = ALSModel.load(run.of("train_als", "final"), users=marts.users, items=marts.items)
+    met = marts.interactions(run.day).getnnz(axis=0) > 0
+    assert model.item_factors.any(axis=1).tolist() == met.tolist()
+    assert np.isfinite(model.user_factors).all()
+    assert not list(home.rglob("checkpoints"))
