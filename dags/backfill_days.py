@@ -20,7 +20,7 @@ A day that was built before, with nothing changed since, is passed over; one tha
 import datetime as dt
 
 from airflow.sdk import Asset, Param, dag, task
-from by_hand import LEAVES, MARKET, SETTINGS, home, leaves, no_retry_of_errors_with_a_cure, params
+from by_hand import MARKET, SETTINGS, home, leave_params, leaves, no_retry_of_errors_with_a_cure, params
 
 RELEASE = Asset("nightshelf_release")
 DAY = r"\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?"
@@ -62,7 +62,7 @@ def build_day(planned: dict) -> None:
         ),
         "promote": Param(False, type="boolean", description="Publish days that may replace the current release."),
         "settings": SETTINGS,
-        **LEAVES,
+        **leave_params(),
     },
 )
 def backfill_days():

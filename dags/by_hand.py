@@ -21,20 +21,8 @@ SETTINGS = Param(
     description='Settings for this run alone, by dotted name: {"als.factors": 32}.',
 )
 LEAVES = {
-    "admit_anyway": Param(
-        None,
-        type=["null", "string"],
-        minLength=3,
-        maxLength=500,
-        description="Why this run may go on past a stop of `admit`; kept with the night.",
-    ),
-    "start_anyway": Param(
-        None,
-        type=["null", "string"],
-        minLength=3,
-        maxLength=500,
-        description="Why this run may start where there seems to be no room; kept with the night.",
-    ),
+    "admit_anyway": "Why this run may go on past a stop of `admit`; kept with the night.",
+    "start_anyway": "Why this run may start where there seems to be no room; kept with the night.",
 }
 
 
@@ -59,6 +47,12 @@ def params() -> dict:
 def home() -> Path:
     """The home of the DAG run's market; raises BadSetting where there is none of that name any more."""
     return markets.home(markets.root(), get_current_context()["params"].get("market"))
+
+
+def leave_params() -> dict[str, Param]:
+    """A parameter for each of LEAVES, of each DAG's own: one keeps the value of a run in this process."""
+    text = {"type": ["null", "string"], "minLength": 3, "maxLength": 500}
+    return {name: Param(None, **text, description=description) for name, description in LEAVES.items()}
 
 
 def leaves() -> dict:

@@ -52,7 +52,7 @@ import re
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from by_hand import LEAVES, MARKETS, SETTINGS, home, leaves, no_retry_of_errors_with_a_cure, owner, params
+from by_hand import MARKETS, SETTINGS, home, leave_params, leaves, no_retry_of_errors_with_a_cure, owner, params
 
 LOG = logging.getLogger("nightshelf")
 RELEASE = Asset("nightshelf_release")
@@ -64,7 +64,7 @@ PARAMS = {
     "label": Param("nightly", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name within its day."),
     "publish": Param(True, type="boolean", description="Let readers see the release if it passes the gates."),
     "settings": SETTINGS,
-    **LEAVES,
+    **leave_params(),
 }
 
 

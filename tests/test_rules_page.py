@@ -115,7 +115,7 @@ def test_the_weekend_of_one_market(night: Run, draft: Path, tmp_path: Path, monk
     other market, which has the same shop, keeps release and rows."""
     at, ch = (linked(night.home, tmp_path / "markets" / name) for name in ("at", "ch"))
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
-    foretold = CliRunner().invoke(app, ["--market", "at", "rules", "preview", str(draft)]).output
+    foretold = CliRunner().invoke(app, ["--market", "at", "rules", "preview", str(draft), "--run", night.run_id]).output
     assert "weekend" in foretold
     assert f"The draft beside the lists of {night.run_id}" in foretold
     before = warehouse.current(at), shown_of(at)

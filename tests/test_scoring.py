@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,17 +55,24 @@ def rankings_of(night: Run, folder: Path) -> Path:
 
 
 def kill_an_executor(process: subprocess.Popen, blocks: Path, count: int) -> None:
-    """Once the first block is written; fails when all were."""
+    """Once the first block is written and both are at work; fails when all blocks were."""
     while process.poll() is None:
-        written = len(list(blocks.rglob("part-*.parquet")))
-        if written:
-            tree = psutil.Process(process.pid).children(recursive=True)
-            executors = [one for one in tree if "CoarseGrainedExecutorBackend" in " ".join(one.cmdline())]
-            executors[0].kill()
-            assert (len(executors), written < count) == (2, True)
+        written, found = len(list(blocks.rglob("part-*.parquet"))), executors(process)
+        if written and len(found) == 2:
+            found[0].kill()
+            assert written < count
             return
         time.sleep(0.02)
     pytest.fail("the job ended before an executor was killed")
+
+
+def executors(process: subprocess.Popen) -> list[psutil.Process]:
+    """Those at work; one that ends while it is looked at is none."""
+    found = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            found += [one] * ("CoarseGrainedExecutorBackend" in " ".join(one.cmdline()))
+    return found
 
 
 @pytest.mark.slow
