@@ -66,51 +66,72 @@ def compared(told: argparse.Namespace, home: Path) -> Table:
 
 def by_implicit(home: Path) -> None:
     """As somebody would who knows pandas and `implicit`, and tames the threads of BLAS."""
-    from implicit.cpu.als import AlternatingLeastSquares
-    from threadpoolctl import threadpool_limits
+    days = (pd.read_parquet(file) for file in sorted((home / "raw/items").glob("*/*.parquet")))  # what changed on each
+    goods = pd.concat(days).drop_duplicates("item_id", keep="last")
+    events = _events(home, goods)
+    users, items = events["user_id"].astype("category").cat, pd.Categorical(events["item_id"], goods["item_id"])
+    weights, bought = (
+        sparse.csr_matrix((one.astype(np.float32), (users.codes, items.codes)), (len(users.categories), len(goods)))
+        for one in (events["weight"], events["event_type"] == "purchase")
+    )
+    ids, scores = _recommended(weights, bought, ~goods["is_available"].to_numpy(dtype=bool))
+    told = {"user_id": np.repeat(users.categories, COUNT), "rank": np.tile(np.arange(1, COUNT + 1), len(ids))}
+    told |= {"item_id": goods["item_id"].to_numpy()[ids.ravel()], "score": scores.ravel()}
+    pd.DataFrame(told).to_parquet(home / "lists.parquet", index=False)
 
+
+def _events(home: Path, goods: pd.DataFrame) -> pd.DataFrame:
+    """Each event once, with its weight; without what has no user, item, kind or time that there is."""
     columns = dict.fromkeys(("event_id", "user_id", "event_type", "item_id", "occurred_at"), "varchar")
     files = f"{home}/raw/events/*/*.jsonl.gz"  # pandas ends at the first line that is no JSON
     events = duckdb.read_json(files, columns=columns, format="newline_delimited", ignore_errors=True).df()
     events = events.drop_duplicates("event_id").dropna(subset=["user_id", "item_id"])
-    events["at"] = pd.to_datetime(events["occurred_at"], format="ISO8601", errors="coerce", utc=True)
-    days = (pd.read_parquet(file) for file in sorted((home / "raw/items").glob("*/*.parquet")))  # what changed on each
-    goods = pd.concat(days).drop_duplicates("item_id", keep="last")
-    end = pd.Timestamp(DAY, tz="UTC") + pd.Timedelta(days=1)
-    usable = events["event_type"].isin(WEIGHTS) & events["item_id"].isin(goods["item_id"]) & (events["at"] < end)
-    events = events[usable]
-    ages = (end - events["at"]).dt.total_seconds() / 86_400
-    events["weight"] = events["event_type"].map(WEIGHTS) * np.exp2(-ages / TOLD.weights.half_life_days)
-    users, items = events["user_id"].astype("category").cat, pd.Categorical(events["item_id"], goods["item_id"])
-    shape = len(users.categories), len(goods)
-    weights = sparse.csr_matrix((events["weight"].astype(np.float32), (users.codes, items.codes)), shape=shape)
-    is_bought = (events["event_type"] == "purchase").astype(np.float32)
-    bought = sparse.csr_matrix((is_bought, (users.codes, items.codes)), shape=shape)
+    at = pd.to_datetime(events["occurred_at"], format="ISO8601", errors="coerce", utc=True)
+    ages = (pd.Timestamp(DAY, tz="UTC") + pd.Timedelta(days=1) - at).dt.total_seconds() / 86_400
+    weights = events["event_type"].map(WEIGHTS) * np.exp2(-ages / TOLD.weights.half_life_days)
+    usable = events["event_type"].isin(WEIGHTS) & events["item_id"].isin(goods["item_id"]) & (ages > 0)
+    return events.assign(weight=weights)[usable]
+
+
+def _recommended(
+    weights: sparse.csr_matrix, bought: sparse.csr_matrix, is_gone: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items and scores (U, COUNT)."""
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
     bought.eliminate_zeros()
     weights.data = 1 + TOLD.als.alpha * weights.data
+    told = {"factors": TOLD.als.factors, "regularization": TOLD.als.regularization, "iterations": TOLD.als.epochs}
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(
-            factors=TOLD.als.factors,
-            regularization=TOLD.als.regularization,
-            alpha=1.0,
-            iterations=TOLD.als.epochs,
-            num_threads=TOLD.machine.threads,
-            random_state=TOLD.seed,
-        )
+        model = AlternatingLeastSquares(**told, alpha=1.0, num_threads=TOLD.machine.threads, random_state=TOLD.seed)
         model.fit(weights, show_progress=False)
-        absent = np.flatnonzero(~goods["is_available"].to_numpy(dtype=bool))
-        ids, scores = model.recommend(np.arange(shape[0]), bought, N=COUNT, filter_items=absent)
-    told = {"user_id": np.repeat(users.categories, COUNT), "rank": np.tile(np.arange(1, COUNT + 1), shape[0])}
-    told |= {"item_id": goods["item_id"].to_numpy()[ids.ravel()], "score": scores.ravel()}
-    pd.DataFrame(told).to_parquet(home / "lists.parquet", index=False)
+        return model.recommend(np.arange(weights.shape[0]), bought, N=COUNT, filter_items=np.flatnonzero(is_gone))
 
 
 def by_mllib(home: Path) -> None:
     """As somebody would who knows Spark: ids become numbers by joins, and what was bought is taken out of longer lists
     afterwards, for `recommendForAllUsers` takes no filter."""
-    from pyspark.ml.recommendation import ALS
-    from pyspark.sql import SparkSession, Window
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
+
+    spark = _session(home)
+    delivered = spark.read.parquet(f"{home}/raw/items").groupBy("item_id")
+    goods = delivered.agg(f.max_by("is_available", "dt").alias("is_available")).cache()
+    events = _weighed(spark, home).join(goods.select("item_id"), "item_id").cache()
+    users, items = (_numbered(events.select(name).distinct(), name) for name in ("user_id", "item_id"))
+    acts = events.join(users, "user_id").join(items, "item_id").groupBy("user", "item")
+    pairs = acts.agg(f.sum("weight").alias("weight"), f.max(f.col("event_type") == "purchase").alias("bought")).cache()
+    found = _longer_lists(pairs, users.count()).join(pairs.where("bought"), ["user", "item"], "left_anti")
+    found = found.join(items, "item").join(goods.where("is_available").select("item_id"), "item_id").join(users, "user")
+    ranks = f.row_number().over(Window.partitionBy("user_id").orderBy(f.desc("score"), "item_id"))
+    found = found.withColumn("rank", ranks).where(f"rank <= {COUNT}")
+    found.select("user_id", "rank", "item_id", "score").write.parquet(str(home / "mllib_lists"))
+    _end(spark)
+
+
+def _session(home: Path):
+    from pyspark.sql import SparkSession
 
     from pipelines import java
 
@@ -119,22 +140,38 @@ def by_mllib(home: Path) -> None:
     builder = builder.config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "8")
     spark = builder.config("spark.local.dir", str(home)).getOrCreate()
     spark.sparkContext.setCheckpointDir(str(home / "checkpoints"))  # without, fifteen sweeps overflow the stack
+    return spark
+
+
+def _end(spark) -> None:
+    gateway = spark.sparkContext._gateway
+    spark.stop()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()  # else nobody would count what it took
+
+
+def _weighed(spark, home: Path):
+    """As `_events`, but for what the catalogue lacks."""
+    from pyspark.sql import functions as f
+
     schema = "event_id string, user_id string, event_type string, item_id string, occurred_at string"
-    delivered = spark.read.parquet(f"{home}/raw/items").groupBy("item_id")
-    goods = delivered.agg(f.max_by("is_available", "dt").alias("is_available")).cache()
     events = spark.read.schema(schema).json(f"{home}/raw/events/*/*.jsonl.gz").dropDuplicates(["event_id"])
     at = f.expr("try_cast(occurred_at as timestamp)")
     days = (f.lit(dt.datetime.combine(DAY, dt.time.max)).cast("double") - at.cast("double")) / 86_400
     weigh = f.create_map(*(f.lit(one) for pair in WEIGHTS.items() for one in pair))[f.col("event_type")]
-    events = events.where(days >= 0).withColumn("weight", weigh * f.pow(f.lit(0.5), days / TOLD.weights.half_life_days))
-    events = events.where("weight > 0 and user_id is not null").join(goods.select("item_id"), "item_id").cache()
-    users, items = (_numbered(events.select(name).distinct(), name) for name in ("user_id", "item_id"))
-    acts = events.join(users, "user_id").join(items, "item_id").groupBy("user", "item")
-    pairs = acts.agg(f.sum("weight").alias("weight"), f.max(f.col("event_type") == "purchase").alias("bought")).cache()
+    aged = weigh * f.pow(f.lit(0.5), days / TOLD.weights.half_life_days)
+    return events.where(days >= 0).withColumn("weight", aged).where("weight > 0 and user_id is not null")
+
+
+def _longer_lists(pairs, count_users: int):
+    """user, item and score of as many items as leave COUNT to who has bought most."""
+    from pyspark.ml.recommendation import ALS
+    from pyspark.sql import functions as f
+
     learner = ALS(
         rank=TOLD.als.factors,
         maxIter=TOLD.als.epochs,
-        regParam=TOLD.als.regularization * users.count() / pairs.count(),
+        regParam=TOLD.als.regularization * count_users / pairs.count(),
         alpha=TOLD.als.alpha,
         implicitPrefs=True,
         seed=TOLD.seed,
@@ -144,16 +181,7 @@ def by_mllib(home: Path) -> None:
     )
     longest = pairs.where("bought").groupBy("user").count().agg(f.max("count")).collect()[0][0]
     found = learner.fit(pairs).recommendForAllUsers(COUNT + longest).select("user", f.inline("recommendations"))
-    found = found.withColumnRenamed("rating", "score").join(pairs.where("bought"), ["user", "item"], "left_anti")
-    found = found.join(items, "item").join(goods.where("is_available").select("item_id"), "item_id").join(users, "user")
-    ranks = f.row_number().over(Window.partitionBy("user_id").orderBy(f.desc("score"), "item_id"))
-    found = found.withColumn("rank", ranks).where(f"rank <= {COUNT}")
-    found.select("user_id", "rank", "item_id", "score").write.parquet(str(home / "mllib_lists"))
-    gateway = spark.sparkContext._gateway
-    spark.stop()
-    assert gateway is not None
-    gateway.proc.stdin.close()
-    gateway.proc.wait()  # else nobody would count what it took
+    return found.withColumnRenamed("rating", "score")
 
 
 def _numbered(ids, name: str):

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import night, warehouse
-from pipelines.run import Override, Run, costs
+from pipelines.costs import costs
+from pipelines.run import Override, Run
 
 QUALITY = """
     select split_part(metric, '/', 1) as placement, split_part(metric, '/', 2) as ranked_by, value, low, high
@@ -111,7 +112,7 @@ def release_bot(home: Path, day: dt.date, events: int) -> None:
 
 def print_difference(run: Run, beset: Run) -> None:
     """What the bot cost, and what it changed for everybody else."""
-    alone, together = (sum(cost["cpu_seconds"] for cost in costs(one).values()) for one in (run, beset))
+    alone, together = (sum(cost["cpu_seconds"] for cost in costs(one.folder).values()) for one in (run, beset))
     print(f"CPU seconds with the bot over those without: {together:.0f} / {alone:.0f} = {together / alone:.2f}")
     with duckdb.connect() as connection:
         for name, one in (("alone", run), ("beset", beset)):
@@ -123,7 +124,7 @@ def print_difference(run: Run, beset: Run) -> None:
 def print_costs(run: Run, wall_seconds: float) -> None:
     """By stage; of cleaning, the peak is that of Spark's Java where that is the larger process."""
     table = Table("stage", "wall s", "CPU s", "peak MiB", title=f"{run.run_id}: {wall_seconds:.0f} s")
-    spent = costs(run)
+    spent = costs(run.folder)
     for stage in night.STAGES:
         table.add_row(stage, *(f"{spent[stage][name]:.{digits}f}" for name, digits in COSTS.items()))
     Console().print(table)

@@ -1,6 +1,7 @@
 """What a stage takes: wall and CPU seconds, and the memory that was resident at its peak."""
 
 import contextlib
+import json
 import re
 import resource
 import time
@@ -8,6 +9,13 @@ from pathlib import Path
 
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"  # what Linux takes for it in `clear_refs`
+NAMES = ("wall_seconds", "cpu_seconds", "peak_memory_mb")
+
+
+def costs(folder: Path) -> dict[str, dict[str, float]]:
+    """What each finished stage of the run in a folder took: wall and CPU seconds, peak resident memory in MiB."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/stage.json"))]
+    return {record["stage"]: {name: record[name] for name in NAMES} for record in records}
 
 
 class Meter:

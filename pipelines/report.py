@@ -8,8 +8,9 @@ import jinja2
 import pandas as pd
 
 from pipelines import night, warehouse
+from pipelines.costs import costs
 from pipelines.reasons import REASONS
-from pipelines.run import Run, costs, stage
+from pipelines.run import Run, stage
 
 FILE = "report.html"
 COMPARED = ("fused", "rrf", "habit", "popularity")
@@ -41,7 +42,7 @@ def write(run: Run, folder: Path) -> None:
 
 
 def _content(told: Run) -> dict[str, object]:
-    done = costs(told)
+    done = costs(told.folder)
     checks = _parquet(told, "validate", "quality_checks.parquet") or _json(told, "admit", "checks.json") or []
     figures = _json(told, "fuse", "metrics.json") or []
     fusion = _json(told, "fuse", "fusion.json") or {}

@@ -262,12 +262,6 @@ def keep_attempt(run: Run, attempt: Path) -> None:
         )
 
 
-def costs(run: Run) -> dict[str, dict[str, float]]:
-    """What each finished stage took: wall and CPU seconds, peak resident memory in MiB."""
-    records = [json.loads(path.read_text()) for path in sorted(run.folder.glob("*/stage.json"))]
-    return {r["stage"]: {k: r[k] for k in ("wall_seconds", "cpu_seconds", "peak_memory_mb")} for r in records}
-
-
 def take_lease(root: Path, run_id: str, owner: str, now: dt.datetime) -> None:
     """Claim the run for `owner`, `cli:<host>:<pid>` or `airflow:<dag run>`; raises RunBusy while another holds it.
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import warehouse
+from pipelines.costs import costs
 from pipelines.night import STAGES
-from pipelines.run import Run, costs
+from pipelines.run import Run
 from tests.conftest import LAST_DAY, SMALL
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def test_a_night_that_is_killed_in_every_stage_ends_with_the_same_tables(
 ):
     """Killed in each stage and started again each time: readers see nothing before the end, no half-written folder
     stays, and counts and hashes of every table are those of a night that nobody disturbed."""
-    dice, seconds, killed = random.Random(17), costs(night), Counter()
+    dice, seconds, killed = random.Random(17), costs(night.folder), Counter()
     before_publish = STAGES[: STAGES.index("publish")]
     while killed.total() < KILLS or not killed.keys() >= set(before_publish):
         home = generated()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipelines import plan
 from pipelines.__main__ import app
+from pipelines.costs import costs
 from pipelines.errors import NightTooLarge
 from pipelines.night import STAGES
 from pipelines.open import described, open_run
@@ -20,7 +21,7 @@ from pipelines.plan import size as sizes
 from pipelines.plan.needs import MARGIN, MIB, NEEDS
 from pipelines.plan.size import Night, Size
 from pipelines.raw import Dialect, RawFile
-from pipelines.run import Override, Run, costs
+from pipelines.run import Override, Run
 from pipelines.settings import Settings, load, parse
 from pipelines.shortages import LOWER
 from tests.conftest import LAST_DAY, SMALL, linked
@@ -270,13 +271,13 @@ def test_the_next_night_is_foretold_by_the_last(night: Run, tmp_path: Path, monk
     run = described(home, load(home, SMALL), dt.date(2026, 3, 2), "nightly", dt.datetime(2026, 3, 3, tzinfo=dt.UTC))
     last = sizes.last_night(home)
     foretold = {one.stage: one for one in plan.foretell(run, last)}
-    for stage, took in costs(night).items():
+    for stage, took in costs(night.folder).items():
         one = foretold[stage]
         assert took["peak_memory_mb"] * MIB == pytest.approx(one.memory_bytes, rel=0.2)
         if stage != "clean":
             assert took["wall_seconds"] == pytest.approx(one.wall_seconds, rel=0.2)
             assert last.disk_bytes[stage] == pytest.approx(one.disk_bytes, rel=0.2)
-    assert foretold["clean"].wall_seconds <= costs(night)["clean"]["wall_seconds"]
+    assert foretold["clean"].wall_seconds <= costs(night.folder)["clean"]["wall_seconds"]
     assert sizes.of(run, last).pending_days == 1 < last.size.pending_days
     assert (last.size.count_users, last.size.count_items) == (301, 150)
     assert last.size.pending_rows > last.size.count_events > 5000

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.costs import costs
 from pipelines.errors import BadSetting
 from pipelines.raw import RawFile
-from pipelines.run import Run, costs
+from pipelines.run import Run
 
 EVENTS_PER_USER = 30  # where no profiles say how many users there are: few, so that they are not underrated
 ALIKE = 0.8  # median over longest delivery from which on each delivery of a table is taken for whole
@@ -52,7 +53,7 @@ def last_night(home: Path) -> Night | None:
         except BadSetting:  # of other code, whose settings are none any more
             continue
         if (run.folder / "clean" / "cleaned.json").exists():
-            return Night(run, _size_of(run), costs(run), _disk_bytes(run))
+            return Night(run, _size_of(run), costs(run.folder), _disk_bytes(run))
     return None
 
 

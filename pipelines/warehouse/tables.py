@@ -12,8 +12,8 @@ import duckdb
 import pandas as pd
 
 from pipelines import contracts, profiles
-from pipelines import run as runs
 from pipelines.contracts import Table
+from pipelines.costs import costs
 from pipelines.raw import RawFile
 from pipelines.run import Run
 from pipelines.warehouse import renamed
@@ -142,7 +142,7 @@ def write_metrics(run: Run, folder: Path) -> None:
                 {"kind": "volume", "metric": f"{name}/{metric}_rows", "value": float(count["count_rows"].sum())}
             )
     rows += [{"kind": "volume", "metric": f"returns/{name}", "value": float(n)} for name, n in returns(run).items()]
-    for stage, figures in runs.costs(run).items():
+    for stage, figures in costs(run.folder).items():
         rows += [{"kind": "cost", "metric": f"cost/{stage}/{name}", "value": value} for name, value in figures.items()]
     columns = ["metric", "kind", "value", "low", "high"]
     pd.DataFrame(rows).reindex(columns=columns).assign(run_id=run.run_id).to_parquet(
