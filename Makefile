@@ -42,7 +42,7 @@ demo: setup ## a generated shop, one whole night through the Airflow DAG, and wh
 test: setup ## all tests, in two processes, each file in one of them
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-test-fast: setup ## the tests that start neither Spark nor Airflow nor a whole night
+test-fast: setup ## the tests that start neither Spark, dbt, Airflow, PostgreSQL nor a whole night
 	$(BIN)/pytest -m "not slow"
 
 lint: setup ## style and types

@@ -17,6 +17,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests import lake
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "shelves.md"
 STATEMENTS = [one for block in re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL) for one in block.split(";")]
 DAY = "2026-02-20"
@@ -183,7 +185,6 @@ def test_the_status_of_a_rhythm():
     assert rhythm.status(found, 7).tolist() == ["early", "due", "due", "lapsed", None]
 
 
-@pytest.mark.slow
 def test_who_is_due_buys_again(night: Run):
     """On the held-out days, beyond chance: more of what is due was bought than of what was early."""
     with warehouse.connect(night.home) as release:
@@ -194,14 +195,12 @@ def test_who_is_due_buys_again(night: Run):
     )
 
 
-@pytest.mark.slow
 def test_the_page_on_shelves_works_on_a_night(night: Run):
     """Each statement of docs/shelves.md gives rows."""
     with warehouse.connect(night.home) as release:
         assert [sql for sql in filter(str.strip, STATEMENTS) if not release.execute(sql).fetchall()] == []
 
 
-@pytest.mark.slow
 def test_lists_for_items_find_what_was_planted(night: Run):
     """All that is bought together was planted as companions; most substitutes are of the item's own kind, of 72."""
     truth = pd.read_parquet(night.home / "truth" / "items.parquet").set_index("item_id")

@@ -68,6 +68,7 @@ def nightly(bag):
     return bag.dags["nightly_recommendations"]
 
 
+@pytest.mark.slow
 def test_dags_are_found_by_name_without_import_errors(bag):
     """Airflow finds the night and what people trigger, and can read all files."""
     assert bag.import_errors == {}
@@ -83,6 +84,7 @@ def test_dags_are_found_by_name_without_import_errors(bag):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda file: file.stem)
 def test_dag_file_imports_lightly(file, tmp_path):
     """Beyond Airflow itself, reading a DAG file takes under two seconds and loads none of the heavy libraries."""

@@ -17,6 +17,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.lake import built, lay
 
+pytestmark = pytest.mark.slow
+
 FIRST = dt.date(2026, 3, 1)
 COUNT = 200
 SMALL = {

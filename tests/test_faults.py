@@ -34,6 +34,8 @@ from tests.postgres import Server
 from tests.test_postgres import publish as publish_to_postgres
 from tests.test_warehouse import count, put
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 IS_LONG = bool(os.environ.get("LONG_FAULTS"))
 KILLS = 50 if IS_LONG else 4

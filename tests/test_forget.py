@@ -253,6 +253,7 @@ def test_a_release_that_was_changed_by_hand_is_not_blessed(night: Run, tmp_path:
     assert not run.has("validate")
 
 
+@pytest.mark.slow
 def test_rows_leave_releases_in_postgres(run: Run, house: Postgres):
     """Of every release that is kept, readers see the rest, and the manifest says how many went."""
     names = [publish(run, "2026-03-01", 1), publish(run, "2026-03-02", 2)]

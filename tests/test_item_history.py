@@ -12,6 +12,8 @@ from pipelines.run import Run
 from tests.conftest import ITEMS, deliver, event
 from tests.lake import built, lay
 
+pytestmark = pytest.mark.slow
+
 ON = (
     "select title, price_cents from item_history where item_id = 'i1'"
     " and valid_from <= $1 and (valid_to is null or valid_to > $1)"
@@ -39,7 +41,6 @@ def test_what_an_item_was_on_a_day(tmp_path: Path):
     assert spans == [("i1", "2026-02-01", "2026-02-10"), ("i1", "2026-02-10", None), ("i2", "2026-02-01", None)]
 
 
-@pytest.mark.slow
 def test_a_day_built_later_shows_the_catalogue_of_that_day(shop: Path):
     """The run of the first of March, made when the second has arrived, knows neither its prices nor its items."""
     deliver(shop, "items", "2026-03-02", [*version(999, "Renamed"), {"item_id": "i9", "title": "Item 9"}])

@@ -147,6 +147,7 @@ def test_a_market_is_chosen_for_one_command(house: Path):
             assert os.environ["NIGHTSHELF_MARKET"] == set_
 
 
+@pytest.mark.slow
 def test_one_market_that_fails_does_not_keep_the_others(house: Path, capfd: pytest.CaptureFixture):
     """Each is done in a process of its own; the end names those that failed, and is no success."""
     write(house / "markets" / "at", "own.csv", "rule_id,action\nbroken,dney\n")

@@ -24,6 +24,8 @@ from tests.postgres import ROLES, Server
 from tests.test_warehouse import seconds_of
 from tests.test_why import TABLES, TITLES, insert
 
+pytestmark = pytest.mark.slow
+
 LONG = "".join(random.Random(17).choices(string.ascii_letters, k=20_000))  # more than an index takes
 HARD = "a,\"b\"\n\\.\n'c'\\N\t[ü]"
 FULL = """
@@ -274,7 +276,6 @@ def test_why_and_why_not_tell_the_same_from_the_views(run: Run, house: Postgres)
             assert why.verdict(views, asked) == why.verdict(file, asked)
 
 
-@pytest.mark.slow
 def test_a_whole_night_is_published_to_postgres_and_read_from_there(
     night: Run, house: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture
 ):

@@ -45,6 +45,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_thousand_killed_runs_leave_room(tmp_path: Path):
     """The disk holds the newest few all the while, and nothing of theirs elsewhere."""
     most = 0

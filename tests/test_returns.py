@@ -11,6 +11,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.lake import built, lay
 
+pytestmark = pytest.mark.slow
+
 EARLIER, RETURNED, TODAY = dt.date(2026, 1, 20), dt.date(2026, 2, 1), dt.date(2026, 3, 1)
 
 

@@ -13,6 +13,8 @@ from pipelines.marts import Marts
 from pipelines.search import beside, typed
 from tests import lake
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "search.md"
 STATEMENTS = [one for block in re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL) for one in block.split(";")]
 DAY = "2026-02-28"
@@ -121,7 +123,6 @@ def test_the_shops_verdicts_on_synonyms_are_read(tmp_path: Path):
         settings.load(tmp_path, {}, {})
 
 
-@pytest.mark.slow
 def test_the_page_for_search_teams_works_on_a_night(night):
     """Each statement of docs/search.md gives rows, but for the gaps, of which there may be none."""
     with warehouse.connect(night.home) as release:
@@ -129,7 +130,6 @@ def test_the_page_for_search_teams_works_on_a_night(night):
     assert [sql for sql in empty if "zero_result_queries" not in sql and "query_synonyms" not in sql] == []
 
 
-@pytest.mark.slow
 def test_slips_of_the_night_are_put_right_and_what_was_right_stays(night):
     """Against the truth of the shop: four of five slips at least, in a shop so small that many a word is rare in it,
     and nothing that was right is touched."""

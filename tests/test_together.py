@@ -41,6 +41,7 @@ def in_place(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(together, "run", lambda work, count, *arguments: work(ALONE, *arguments))
 
 
+@pytest.mark.slow
 def test_processes_take_the_steps_of_one(lesson):
     """Three processes have each step's loss, each look at the pairs kept apart, and the vectors of one process."""
     asked = {"steps": 12, "batch_size": 129, "learning_rate": 5e-3, "seed": 3}
@@ -59,6 +60,7 @@ def end_the_second(team: Team, folder: Path) -> None:
     team.told(0.0)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error names the process and the signal; no process and no file is left. Until then the first decides."""
     told, left = tmp_path / "told", tmp_path / "left"

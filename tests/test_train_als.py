@@ -17,6 +17,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.lake import built, lay
 
+pytestmark = pytest.mark.slow
+
 FIRST = dt.date(2026, 3, 1)
 SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
 SHELF = pd.DataFrame(
@@ -128,7 +130,6 @@ def test_age_counts_from_the_day_that_the_factors_know(home):
         train_als.run(later(home, 3))
 
 
-@pytest.mark.slow
 def test_mllib_learns_in_the_place_of_implicit(home: Path):
     """The folder is read as ever, and what Spark remembered of its sweeps is gone."""
     run = built(home, FIRST + dt.timedelta(days=1), **SMALL | {"als.engine": "spark"})

@@ -12,6 +12,8 @@ from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.lake import DAY, built, lay
 
+pytestmark = pytest.mark.slow
+
 CUT = dt.date(2026, 2, 15)  # the last day before the held-out ones of a run of DAY
 BOT_DAY = dt.date(2026, 2, 20)
 LEARNT = ("item_days", "baskets", "queries", "query_clicks", "item_pairs", "popular_items")
@@ -128,7 +130,6 @@ def test_no_more_examples_are_laid_out_than_are_asked_for(later: Marts):
     assert set(drawn) <= set(every)
 
 
-@pytest.mark.slow
 def test_what_a_bot_does_changes_nothing_for_others(alone: Marts, tmp_path: Path):
     """20,000 acts of a user, and as many of a session that nobody signed: what is learnt is equal without them."""
     beside = Marts(shop(tmp_path, [*bot(20_000, user_id="u05x"), *bot(20_000, session_id="s")]))

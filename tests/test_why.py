@@ -271,6 +271,7 @@ def test_an_older_release_is_told_apart(tmp_path: Path):
         told(why.why, tmp_path, "anna", "i1")
 
 
+@pytest.mark.slow
 def test_what_the_night_knew_of_a_user_and_an_item(tmp_path: Path):
     """Acts are counted as of the run's day, their weights halve with age, and what was bought is told with its day."""
     lay(tmp_path, "items", "2026-02-01", [{"item_id": f"i{n}", "title": f"Item {n}"} for n in (1, 2)])
