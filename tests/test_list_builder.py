@@ -143,6 +143,12 @@ def test_what_must_stand_takes_the_last_places():
     assert one(own, terms(least=[demand(3, [4, 5, 9], 2)]), 3) == ([0, 4, 5], [-1, -1, 3])
 
 
+def test_what_must_stand_comes_before_the_list_has_a_hole():
+    """Nobody proposed anything: 4 takes the place above the pin, which would move up else."""
+    own = pool([-1], placed=[9, 4])
+    assert one(own, terms(pins=[demand(0, [9], 2)], least=[demand(3, [4], 1)]), 3) == ([4, 9], [3, 0])
+
+
 def test_what_must_stand_stays_within_a_cap():
     """One of them may stand, and does in good time; the list is full all the same."""
     assert one(pool([0, 1, 2, 3]), terms(least=[demand(3, [2, 3], 2)], caps=[cap(4, [2, 3], 1)]), 3)[0] == [0, 2, 1]

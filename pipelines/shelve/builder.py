@@ -178,8 +178,8 @@ class _Work:
         columns, rules = (one.copy() for one in self.pinned.get(place, (self._none(), self._none())))
         free = columns < 0
         value = np.where(self.taken | self._full(), NEVER, self._worth())
-        urgent, told_by = self._urgent(place, value > NEVER)
         usual = np.where(self.pool.kinds == PLACED, NEVER, value)
+        urgent, told_by = self._urgent(place, value > NEVER, (usual == NEVER).all(axis=1))
         value = np.where(urgent.any(axis=1, keepdims=True), np.where(urgent, value, NEVER), usual)
         value, share = self.owed.urgent(place, value, self._missing())
         best, chances = self._best(place, value)
@@ -215,12 +215,13 @@ class _Work:
             full |= (groups >= 0) & (counts >= cap.most)
         return full
 
-    def _urgent(self, place: int, may_stand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(B, P) columns that must come now, since a list has no more free places than rows that it still must hold;
-        and (B, P) the rule that says so. A list that cannot be served goes on as if it had not to be."""
+    def _urgent(self, place: int, may_stand: np.ndarray, is_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, P) columns that must come now, since a list has no more free places than rows that it still must hold,
+        or is out (B,) of others, so that what is pinned further down would move up; and (B, P) the rule that says so.
+        A list that cannot be served goes on as if it had not to be."""
         later = [columns for at, (columns, _) in self.pinned.items() if at >= place]
         pinned = sum((np.asarray(columns >= 0, dtype=int) for columns in later), self._none() + 1)
-        is_late = self._missing() >= self.length - place - pinned
+        is_late = is_out | (self._missing() >= self.length - place - pinned)
         urgent, told_by = np.zeros(self.items.shape, dtype=bool), np.full(self.items.shape, -1)
         for one, wanted, lacks in zip(self.terms.least, self.wanted, self.missing, strict=True):
             needed = wanted & np.asarray(is_late & (lacks > 0))[:, None] & may_stand
