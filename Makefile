@@ -43,7 +43,7 @@ test: setup ## all tests, in two processes, each file in one of them
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-fast: setup ## the tests that start neither Spark, dbt, Airflow, PostgreSQL nor a whole night
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

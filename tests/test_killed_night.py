@@ -1,6 +1,6 @@
 """A night that is killed, in each of its stages, goes on when it is started again and ends with the same tables.
 
-`LONG_FAULTS=1 pytest tests/test_killed_night.py -s` does it 200 times, at random moments of the stages, in half an hour.
+`LONG_FAULTS=1 pytest tests/test_killed_night.py -s` does it 200 times, at random moments, in half an hour.
 """
 
 import os
