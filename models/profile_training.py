@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -372,7 +373,7 @@ def _read(encoder: TextEncoder, tokens: Tokens, team: Team) -> tuple[Tensor, Ten
     own = slice(team.rank, None, team.count)
     told = [_recall(encoder, *as_tensors(tokens.take(rows), encoder), own) for rows in groups]
     found, guesses = (torch.cat(one) for one in zip(*told, strict=True))
-    places = torch.from_numpy(np.concatenate([rows[own] for rows in groups]))
+    places = torch.from_numpy(np.concatenate([rows[own] for rows in groups])).to(found.device)
     vectors = found.new_zeros(len(tokens), found.shape[1]).index_copy(0, places, found)
     return team.whole(vectors), guesses
 
@@ -380,7 +381,7 @@ def _read(encoder: TextEncoder, tokens: Tokens, team: Team) -> tuple[Tensor, Ten
 def _recall(encoder: TextEncoder, ids: Tensor, fields: Tensor, own: slice) -> tuple[Tensor, Tensor]:
     """Vectors and losses of a process's own rows; what is hidden is drawn for all, so that each draws the same."""
     if not encoder.training:
-        return encoder(ids[own], fields[own]), torch.zeros(0)
+        return encoder(ids[own], fields[own]), torch.zeros(0, device=ids.device)
     hidden = encoder.hide(ids)
     return encoder.recall(ids[own], fields[own], hidden[own])
 
@@ -426,15 +427,22 @@ def _descend(
 
 @contextmanager
 def reproducible(seed: int, threads: int, device: str) -> Iterator[None]:
-    """PyTorch with this seed and thread count inside, as it was before outside."""
-    before = torch.get_num_threads()
+    """PyTorch with this seed and thread count inside, as it was before outside; on a device that is no CPU also with
+    algorithms that give equal results, where it has some."""
+    before, is_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
+        if device != "cpu":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS adds up in any order
+            torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+            torch.use_deterministic_algorithms(
+                is_strict, warn_only=torch.is_deterministic_algorithms_warn_only_enabled()
+            )
 
 
 def _history_tensors(vectors: Tensor, histories: Histories, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,8 +13,10 @@ about. docs/decisions/0019-exact-top-n.md tells what else was tried.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
@@ -37,6 +39,7 @@ def top_items(
     allowed: np.ndarray | None = None,
     memory_bytes: int = 256 << 20,
     threads: int = 1,
+    sieve: Sieve | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n items with the largest inner product for each user; ties go to the smaller position.
 
@@ -47,6 +50,8 @@ def top_items(
         allowed: (I,) bool, the items that may be given to anybody; all by default.
         memory_bytes: ceiling for scores and candidates of all blocks at work. It changes the speed, never the result.
         threads: blocks at work at a time. They change the speed, never the result.
+        sieve: what finds the candidates: by default numpy here, else `models.retrieval_torch` on some device. It
+            changes the speed, never the result.
     Returns:
         positions (U, n) int32, best first, padded with -1; scores (U, n) float32, padded with -inf.
     Raises:
@@ -57,12 +62,13 @@ def top_items(
     positions = np.full((len(user_vectors), n), -1, dtype=np.int32)
     scores = np.full((len(user_vectors), n), -np.inf, dtype=np.float32)
     items = Items.longest_first(item_vectors, allowed)
+    search = sieve(items, memory_bytes // threads) if sieve else partial(_sieve, items)
     step = min(_block_users(n, memory_bytes // threads), -(-len(user_vectors) // threads))
 
     def answer(start: int) -> None:
         block = slice(start, start + step)
         excluded = Excluded.in_order(exclude, block, items)
-        positions[block], scores[block] = _answer(user_vectors[block], items, n, excluded)
+        positions[block], scores[block] = _answer(user_vectors[block], items, n, excluded, search)
 
     if n and len(items.positions) and len(user_vectors):
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
@@ -130,6 +136,12 @@ class Excluded:
         tile[at[present], columns[present]] = -np.inf
 
 
+# Users (B, F), their lengths, how many are kept, and what is excluded → keys (B, kept), as in `Candidates`, of the best
+# by float32 scores, and the least score among them (B,), or LOWEST where these are all that the user may be given.
+Search = Callable[[np.ndarray, np.ndarray, int, Excluded], tuple[np.ndarray, np.ndarray]]
+Sieve = Callable[[Items, int], Search]  # the search for these items in so many bytes
+
+
 class Candidates:
     """What may yet be given to a block of users, an int64 each: the score in its upper half, the item's place below."""
 
@@ -175,13 +187,15 @@ class Candidates:
         self.fresh = 0
 
 
-def _answer(users: np.ndarray, items: Items, n: int, excluded: Excluded) -> tuple[np.ndarray, np.ndarray]:
+def _answer(
+    users: np.ndarray, items: Items, n: int, excluded: Excluded, search: Search
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions and float64 scores (B, n) for a block of users (B, F)."""
     lengths = _lengths(users)
-    found = _sieve(users, lengths, items, n + SPARE, excluded)
-    positions, scores = _rescored(users, items, found.keys[:, : found.kept], n)
+    keys, bars = search(users, lengths, n + SPARE, excluded)
+    positions, scores = _rescored(users, items, keys, n)
     error = _largest_error(lengths, items, users.shape[1])
-    unsure = (found.bars > LOWEST) & (found.bars + error >= scores[:, -1])
+    unsure = (bars > LOWEST) & (bars + error >= scores[:, -1])
     for user in np.flatnonzero(unsure | (lengths == 0)):
         if lengths[user]:
             near = _near(users[user], items, excluded.of(user), scores[user, -1] - error[user])
@@ -193,7 +207,9 @@ def _answer(users: np.ndarray, items: Items, n: int, excluded: Excluded) -> tupl
     return positions, scores
 
 
-def _sieve(users: np.ndarray, lengths: np.ndarray, items: Items, kept: int, excluded: Excluded) -> Candidates:
+def _sieve(
+    items: Items, users: np.ndarray, lengths: np.ndarray, kept: int, excluded: Excluded
+) -> tuple[np.ndarray, np.ndarray]:
     """The `kept` best of each user by float32 scores; nothing for vectors of length 0, to which all items are equal."""
     found = Candidates(len(users), kept)
     active = np.flatnonzero(lengths)
@@ -208,7 +224,7 @@ def _sieve(users: np.ndarray, lengths: np.ndarray, items: Items, kept: int, excl
         excluded.strike(tile, active, first)
         found.add(active, tile, first)
     found.raise_bars()
-    return found
+    return found.keys[:, :kept], found.bars
 
 
 def _rescored(users: np.ndarray, items: Items, keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

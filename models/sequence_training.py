@@ -32,12 +32,14 @@ def train_sequence(
     seed: int = 0,
     threads: int = 1,
     start: SequenceModel | None = None,
+    device: str = "cpu",
 ) -> SequenceModel:
     """Learn to foretell each day of a history from the days before it, all of its days at once.
 
     The loss is the softmax over the items that occur in histories. Where these are more than `rivals`, a sample drawn
     by popularity stands for them, each lowered by the log probability that it is in the sample (Bengio and Senecal,
-    2008), so that what is popular is neither favoured nor punished by the drawing. Equal arguments give equal weights.
+    2008), so that what is popular is neither favoured nor punished by the drawing. Equal arguments give equal weights
+    on a CPU.
 
     Args:
         content: (I, C) item-profile vectors; they stay as they are.
@@ -51,9 +53,9 @@ def train_sequence(
     usable = np.flatnonzero((_targets(histories)).any(axis=1))
     if not len(usable):
         raise NothingToLearn(f"none of {len(histories)} users came back on another day: widen the training window")
-    with reproducible(seed, threads, "cpu"):
-        model = (SequenceModel(config) if start is None else copy.deepcopy(start)).train()
-        dice, vectors = np.random.default_rng(seed), _content(content)
+    with reproducible(seed, threads, device):
+        model = (SequenceModel(config) if start is None else copy.deepcopy(start)).to(device).train()
+        dice, vectors = np.random.default_rng(seed), _content(content, device)
         counts = np.bincount(histories.positions[histories.positions >= 0], minlength=len(content))
         batches = max(len(usable) // batch_size, 1)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
@@ -79,17 +81,18 @@ def sequence_vectors(
 
     The last number of a user is 1 and that of an item its bias, so that the inner product is the whole score.
     """
-    vectors = _content(content)
+    device = model.bias.weight.device
+    vectors = _content(content, device)
     users = np.zeros((len(histories), model.config.embedding_size + 1), dtype=np.float32)
     attention = np.zeros(histories.positions.shape, dtype=np.float32)
     for start in range(0, len(histories), USERS_PER_BLOCK):
         rows = np.arange(start, min(start + USERS_PER_BLOCK, len(histories)))
-        items, days, weights, mask = _tensors(_take(histories, rows))
-        found, shares = model(vectors, items, days, weights, mask, torch.full((len(rows), 1), TOMORROW))
-        users[rows] = np.hstack([found[:, 0].numpy(), mask.any(dim=1, keepdim=True).numpy()])
-        attention[rows] = shares[:, 0].numpy()
-    own, bias = model.outputs(vectors, torch.arange(len(vectors)))
-    return users, np.hstack([own.numpy(), bias[:, None].numpy()]).astype(np.float32), attention
+        items, days, weights, mask = _tensors(_take(histories, rows), device)
+        found, shares = model(vectors, items, days, weights, mask, days.new_full((len(rows), 1), TOMORROW))
+        users[rows] = torch.hstack([found[:, 0], mask.any(dim=1, keepdim=True)]).cpu().numpy()
+        attention[rows] = shares[:, 0].cpu().numpy()
+    own, bias = model.outputs(vectors, torch.arange(len(vectors), device=device))
+    return users, torch.hstack([own, bias[:, None]]).cpu().numpy(), attention
 
 
 def withhold_last_day(histories: Histories, users: np.ndarray) -> tuple[Histories, list[np.ndarray]]:
@@ -113,17 +116,18 @@ def _loss(
     dice: np.random.Generator,
 ) -> Tensor:
     """Mean cross-entropy of the items bought, each foretold from the days before its own."""
-    items, days, weights, mask = _tensors(histories)
+    items, days, weights, mask = _tensors(histories, content.device)
     places, asked = _days(days, mask)  # (B, H) index of each event's day, (B, Q) those days
-    row, column = torch.from_numpy(_targets(histories)).nonzero(as_tuple=True)
+    targets = _targets(histories)
+    bought = histories.positions[targets]
+    row, column = (torch.from_numpy(one).to(content.device) for one in targets.nonzero())
     users, _ = model(content, items, days, weights, mask, asked)  # (B, Q, D)
     flat = row * asked.shape[1] + places[row, column]
     distinct, example = flat.unique(return_inverse=True)  # one row of scores serves all that was bought on a day
-    bought = items[row, column]
-    offered, log_share = _offered(bought.numpy(), counts, rivals, dice)
-    vectors, bias = model.outputs(content, torch.from_numpy(offered))
-    scores = users.flatten(0, 1)[distinct] @ vectors.T + bias - torch.from_numpy(log_share).float()
-    logs = scores.log_softmax(dim=1)[example, torch.from_numpy(np.searchsorted(offered, bought.numpy()))]
+    offered, log_share = _offered(bought, counts, rivals, dice)
+    vectors, bias = model.outputs(content, torch.from_numpy(offered).to(content.device))
+    scores = users.flatten(0, 1)[distinct] @ vectors.T + bias - torch.from_numpy(log_share).to(bias)
+    logs = scores.log_softmax(dim=1)[example, torch.from_numpy(np.searchsorted(offered, bought)).to(content.device)]
     counted = torch.exp2(days[row, column] / half_life_days)
     return -(counted * logs).sum() / counted.sum()
 
@@ -152,23 +156,25 @@ def _days(days: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The index (B, H) of each event's day among its user's, and those days (B, Q); padding is a day before all."""
     days = torch.where(mask, days, days.new_tensor(-torch.inf))
     sorted_, order = days.sort(dim=1)
-    rank = torch.cat([torch.zeros(len(days), 1), (sorted_[:, 1:] != sorted_[:, :-1]).float()], 1).cumsum(1).long()
-    asked = torch.full((len(days), int(rank.max()) + 1), -torch.inf).scatter(1, rank, sorted_)
+    is_later = (sorted_[:, 1:] != sorted_[:, :-1]).long()
+    rank = torch.cat([is_later.new_zeros(len(days), 1), is_later], 1).cumsum(1)
+    asked = days.new_full((len(days), int(rank.max()) + 1), -torch.inf).scatter(1, rank, sorted_)
     return torch.empty_like(rank).scatter(1, order, rank), asked.nan_to_num(neginf=-1e6)
 
 
-def _content(vectors: np.ndarray) -> Tensor:
+def _content(vectors: np.ndarray, device: torch.device | str) -> Tensor:
     """Unit vectors with numbers of size one."""
-    return torch.from_numpy(vectors * np.float32(math.sqrt(vectors.shape[1])))
+    return torch.from_numpy(vectors * np.float32(math.sqrt(vectors.shape[1]))).to(device)
 
 
 def _take(histories: Histories, rows: np.ndarray) -> Histories:
     return Histories(*(getattr(histories, name)[rows] for name in histories.__dataclass_fields__))
 
 
-def _tensors(histories: Histories) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _tensors(histories: Histories, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Items, days (0 is the last one that is known, earlier ones negative), weights and mask, each (B, H)."""
-    mask = torch.from_numpy(histories.positions >= 0)
-    items = torch.from_numpy(histories.positions).long().clamp_min(0)
-    days = torch.where(mask, -torch.from_numpy(histories.ages_days).float(), 0.0)
-    return items, days, torch.where(mask, torch.from_numpy(histories.event_weights).float(), 1.0), mask
+    arrays = histories.positions, histories.ages_days, histories.event_weights
+    positions, ages, weights = (torch.from_numpy(one).to(device) for one in arrays)
+    mask = positions >= 0
+    days = torch.where(mask, -ages.float(), 0.0)
+    return positions.long().clamp_min(0), days, torch.where(mask, weights.float(), 1.0), mask

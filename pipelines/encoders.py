@@ -15,6 +15,7 @@ from models.item_text import TextTokenizer, Tokens, item_contents
 from models.profile import ProfileConfig
 from models.profile_training import Training
 from models.vocabulary import Vocabulary
+from pipelines import device
 from pipelines.errors import BadSetting
 from pipelines.marts import Marts
 from pipelines.run import Run, digest
@@ -110,6 +111,7 @@ def _learn(
         threads=run.settings.machine.threads,
         processes=settings.processes,
         start=start,
+        device=device.chosen(run.settings),
     )
 
 
@@ -150,7 +152,7 @@ def _write(
     earlier: Remembered | None = None,
 ) -> None:
     encoder.save(folder)
-    found = encoding.remember(encoder, item_contents(texts), tokens_of, earlier)
+    found = encoding.remember(encoder.to(device.chosen(run.settings)), item_contents(texts), tokens_of, earlier)
     profile.check_vectors(found.vectors, run.settings.seed)
     found.save(folder)
 

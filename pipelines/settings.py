@@ -383,6 +383,10 @@ class Retention(Section):
 
 class Machine(Section):
     threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu",
+        description="Where networks learn and read and items are sought; auto: a GPU if there is one as the run opens.",
+    )
 
 
 class Settings(Section):

@@ -14,7 +14,7 @@ from models.profile import HistoryAttention
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import train_sequence, withhold_last_day
 from models.vocabulary import stamp
-from pipelines import adopt, encoders
+from pipelines import adopt, device, encoders
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
@@ -33,7 +33,7 @@ def run(run: Run, folder: Path) -> None:
             adopt.readers(run, marts, part, folder / part)
         else:
             sequence = _train_readers(run, marts, until, sequence, folder / part)
-        _read_histories(marts, until, folder / part)
+        _read_histories(marts, until, folder / part, device.chosen(run.settings))
         stamp(folder / part, users=marts.users, items=marts.items)
     write_json(folder / "model.json", told)
 
@@ -48,12 +48,12 @@ def _train_readers(
     return _personalize(run, marts, item_vectors, until, attention, start, folder)
 
 
-def _read_histories(marts: Marts, until: dt.date, folder: Path) -> None:
+def _read_histories(marts: Marts, until: dt.date, folder: Path, place: str) -> None:
     """Write what the attention makes of each user, and what the better network makes of users and items."""
     item_vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(until)
-    vectors, _ = profile_training.user_vectors(HistoryAttention.load(folder), item_vectors, histories)
+    vectors, _ = profile_training.user_vectors(HistoryAttention.load(folder).to(place), item_vectors, histories)
     np.save(folder / "user_vectors.npy", vectors)
-    users, items, _ = personalization.read_history(personalization.load(folder), item_vectors, histories)
+    users, items, _ = personalization.read_history(personalization.load(folder).to(place), item_vectors, histories)
     np.save(folder / "sequence_users.npy", users)
     np.save(folder / "sequence_items.npy", items)
 
@@ -101,6 +101,7 @@ def _train_sequence(
         seed=run.settings.seed,
         threads=run.settings.machine.threads,
         start=start,
+        device=device.chosen(run.settings),
     )
 
 
@@ -122,6 +123,7 @@ def _train_history(run: Run, marts: Marts, item_vectors: np.ndarray, until: dt.d
             batch_size=settings.batch_size,
             seed=run.settings.seed,
             threads=run.settings.machine.threads,
+            device=device.chosen(run.settings),
         )
     except NothingToLearn:
         return HistoryAttention(item_vectors.shape[1]).eval()

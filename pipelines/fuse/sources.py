@@ -10,7 +10,9 @@ from models import candidates, cold, retrieval
 from models.als import ALSModel
 from models.candidates import Candidates
 from models.neighbours import Neighbours
+from models.retrieval import Sieve
 from models.vocabulary import check_stamp
+from pipelines import device
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
@@ -40,10 +42,12 @@ class Factors:
     items: np.ndarray  # (I, F)
     memory_bytes: int
     threads: int
+    sieve: Sieve | None = None  # of another device than the processor
 
     def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
         vectors = self.users[users]
-        return retrieval.top_items(vectors, self.items, n, exclude, allowed, self.memory_bytes, self.threads)[0]
+        machine = self.memory_bytes, self.threads, self.sieve
+        return retrieval.top_items(vectors, self.items, n, exclude, allowed, *machine)[0]
 
     def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         parts = [slice(start, start + ROWS_PER_SLICE) for start in range(0, len(users), ROWS_PER_SLICE)]
@@ -114,7 +118,7 @@ class Sources:
     def load(cls, run: Run, marts: Marts, part: str) -> "Sources":
         """The sources as trained on `part` of the run's cuts."""
         until, settings = run.cuts[part], run.settings
-        machine = settings.fuse.memory_mb << 20, settings.machine.threads
+        machine = settings.fuse.memory_mb << 20, settings.machine.threads, device.sieve(settings)
         als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
         check_stamp(profile, users=marts.users, items=marts.items)
