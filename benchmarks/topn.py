@@ -32,7 +32,7 @@ from rich.table import Table
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from models import als, retrieval
+from models import als, retrieval, retrieval_torch
 from pipelines import java
 from pipelines.settings import Settings
 
@@ -102,6 +102,7 @@ def contenders(threads: int) -> dict[str, Contender]:
     for count in sorted({1, threads}):
         found[f"Nightshelf ({count})"] = partial(nightshelf, threads=count)
     found["Nightshelf (1), no bound on lengths"] = unbounded
+    found["Nightshelf (1), sieve by torch"] = sieved_by_torch
     for count, blas in sorted({(1, 1), (threads, 1), (threads, threads)}):
         found[f"implicit.recommend ({count}), BLAS ({blas})"] = partial(by_implicit, threads=count, blas=blas)
     return found | {"torch.topk (1)": by_torch, "numpy.argpartition (1)": by_numpy}
@@ -129,6 +130,14 @@ def unbounded(shop: Shop) -> np.ndarray:
         return nightshelf(shop, 1)
 
 
+def sieved_by_torch(shop: Shop) -> np.ndarray:
+    """As `nightshelf`, but through the sieve that runs on any device, here on the processor; with the larger tiles that
+    a device wants."""
+    sieve = retrieval_torch.on("cpu")
+    with one_torch_thread():
+        return retrieval.top_items(shop.users, shop.items, N, shop.bought, memory_bytes=1 << 30, sieve=sieve)[0]
+
+
 def by_implicit(shop: Shop, threads: int, blas: int) -> np.ndarray:
     model = AlternatingLeastSquares(factors=shop.items.shape[1], num_threads=threads)
     model.user_factors, model.item_factors = shop.users, shop.items
@@ -137,15 +146,23 @@ def by_implicit(shop: Shop, threads: int, blas: int) -> np.ndarray:
 
 
 def by_torch(shop: Shop) -> np.ndarray:
-    before, items = torch.get_num_threads(), torch.from_numpy(shop.items)
-    torch.set_num_threads(1)
-    found = []
-    for block in shop.blocks():
-        scores = torch.from_numpy(shop.users[block]) @ items.T
-        scores[tuple(map(torch.from_numpy, shop.bought[block].nonzero()))] = -torch.inf
-        found.append(scores.topk(N).indices.numpy())
-    torch.set_num_threads(before)
+    items, found = torch.from_numpy(shop.items), []
+    with one_torch_thread():
+        for block in shop.blocks():
+            scores = torch.from_numpy(shop.users[block]) @ items.T
+            scores[tuple(map(torch.from_numpy, shop.bought[block].nonzero()))] = -torch.inf
+            found.append(scores.topk(N).indices.numpy())
     return np.concatenate(found)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def by_numpy(shop: Shop) -> np.ndarray:
