@@ -160,7 +160,7 @@ class Candidates:
             self.bars[users] = np.maximum(np.partition(tile, least, axis=1)[:, least], LOWEST)
         reached = np.flatnonzero(tile >= self.bars[users, None])
         rows = reached // tile.shape[1]
-        self._store(users, rows, _keys(tile.reshape(-1)[reached], first + reached - rows * tile.shape[1]))
+        self._store(users, rows, keys_of(tile.reshape(-1)[reached], first + reached - rows * tile.shape[1]))
         if self.fresh > len(users) * self.kept // 2:
             self.raise_bars()
 
@@ -272,7 +272,7 @@ def _largest_error(lengths: np.ndarray, items: Items, factors: int) -> np.ndarra
     return unit / (1 - unit) * lengths * items.lengths[0] + factors * np.finfo(np.float32).tiny
 
 
-def _keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+def keys_of(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
     """One int64 for each float32 score and place, in the order of the scores: the bits of floats ascend with them."""
     return _ascending(scores.view(np.int32)).astype(np.int64) << 32 | places
 

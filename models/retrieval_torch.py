@@ -1,7 +1,8 @@
 """The sieve of models/retrieval.py on any device that PyTorch computes on: large tiles, one top-k merge after each.
 
 What it lets through is scored again by the same float64 as what numpy lets through, and the same bound on errors says
-whose list needs a look at every item: lists and scores are those of the processor, to the last bit.
+whose list needs a look at every item: lists and scores are those of the processor, to the last bit. Which of equal
+scores a device keeps at the end of a list does not matter therefore.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.retrieval import EMPTY, LOWEST, Excluded, Items, Sieve
+from models.retrieval import EMPTY, LOWEST, Excluded, Items, Sieve, keys_of
 
-BYTES_PER_SCORE = 40  # the score, its key, what both pass through on the way, and the sorting of keys
+BYTES_PER_SCORE = 16  # the score, and what looking for the largest holds beside it
 
 
 def on(device: str) -> Sieve:
@@ -43,36 +44,27 @@ class DeviceSieve:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keys (B, kept) and least scores (B,); see `models.retrieval.Search`."""
         vectors = torch.from_numpy(users).to(self.vectors.device)
-        best = torch.full((len(users), kept), EMPTY, device=vectors.device)
-        best_score = np.full(len(users), LOWEST)
+        scores = torch.full((len(users), kept), -torch.inf, device=vectors.device)
+        places = torch.zeros_like(scores, dtype=torch.long)
+        least = np.full(len(users), LOWEST)
         tile = max(self.memory_bytes // (len(users) * BYTES_PER_SCORE), 1)
         for first in range(0, len(self.items.positions), tile):
-            in_reach = lengths * self.items.lengths[first] >= best_score
+            in_reach = lengths * self.items.lengths[first] >= least
             if not in_reach[lengths > 0].any():
                 break
-            keys = self._keys(vectors, slice(first, first + tile), excluded)
-            best = torch.cat([best, keys], dim=1).topk(kept).values
-            best_score = _least_scores(best[:, -1])
-        nothing = lengths == 0  # to these all items are equal
-        return np.where(nothing[:, None], EMPTY, best.cpu().numpy()), np.where(nothing, LOWEST, best_score)
+            found = self._scores(vectors, slice(first, first + tile), excluded)
+            found, place = found.topk(min(kept, found.shape[1]))
+            scores, order = torch.cat([scores, found], dim=1).topk(kept)
+            places = torch.cat([places, place + first], dim=1).gather(1, order)
+            least = np.maximum(scores[:, -1].cpu().numpy(), LOWEST)
+        known = torch.isfinite(scores).cpu().numpy() & (lengths > 0)[:, None]  # to vectors of length 0 all are equal
+        keys = np.where(known, keys_of(scores.cpu().numpy(), places.cpu().numpy()), EMPTY)
+        return keys, np.where(lengths > 0, least, LOWEST)
 
-    def _keys(self, vectors: Tensor, part: slice, excluded: Excluded) -> Tensor:
-        """Keys (B, t) of a tile's scores: no two of a user are equal, so that a device has nothing to choose."""
+    def _scores(self, vectors: Tensor, part: slice, excluded: Excluded) -> Tensor:
+        """Scores (B, t) of users (B, F) for a tile of items; -inf where an item is excluded."""
         scores = vectors @ self.vectors[part].T
-        places = torch.arange(part.start, part.start + scores.shape[1], device=scores.device)
-        keys = _ascending(scores.view(torch.int32)).long() << 32 | places
         pairs = slice(*np.searchsorted(excluded.places, [part.start, part.start + scores.shape[1]]))
-        rows, columns = (torch.from_numpy(one[pairs]).to(keys.device) for one in (excluded.rows, excluded.places))
-        keys[rows, columns - part.start] = EMPTY
-        return keys
-
-
-def _least_scores(keys: Tensor) -> np.ndarray:
-    """(B,) float32 scores in keys (B,); LOWEST where there is none."""
-    scores = _ascending((keys >> 32).int()).view(torch.float32)
-    return scores.masked_fill(keys == EMPTY, float(LOWEST)).cpu().numpy()
-
-
-def _ascending(bits: Tensor) -> Tensor:
-    """Bits of float32 as integers of the same order, and back: those of negative numbers run the other way."""
-    return bits ^ (bits >> 31 & 0x7FFFFFFF)
+        rows, columns = (torch.from_numpy(one[pairs]).to(scores.device) for one in (excluded.rows, excluded.places))
+        scores[rows, columns - part.start] = -torch.inf
+        return scores

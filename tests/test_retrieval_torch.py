@@ -62,8 +62,8 @@ def test_what_float32_cannot_tell_apart_is_in_order():
 
 def test_tiles_beyond_everybodys_reach_are_left_out(monkeypatch: pytest.MonkeyPatch):
     """Where 40 of 400 items are long, one tile is multiplied; a user without a vector keeps none at work."""
-    seen, keys = [], DeviceSieve._keys
-    monkeypatch.setattr(DeviceSieve, "_keys", lambda *told: seen.append(told[2]) or keys(*told))
+    seen, scores = [], DeviceSieve._scores
+    monkeypatch.setattr(DeviceSieve, "_scores", lambda *told: seen.append(told[2]) or scores(*told))
     vectors, users = ITEMS.copy(), USERS.copy()
     vectors[:40] *= 1000
     users[3] = 0
