@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +28,7 @@ from models.errors import Diverged, NothingToLearn
 from models.histories import Histories
 from models.item_text import FIELDS, Tokens
 from models.profile import HistoryAttention
-from models.together import ALONE, Team
+from models.together import ALONE, Launch, Team
 
 SHARES = (0.5, 0.25, 0.25)  # of a batch: item ↔ item, query → item, own words → item
 ITEMS, QUERIES, WORDS = range(3)  # the kinds of pair, in the order of SHARES
@@ -37,6 +38,7 @@ GUESSING = 0.1  # what the loss of guessing hidden tokens weighs beside that of 
 KEPT_APART = 20  # one pair in so many is not learnt from, but validates
 LEAST_APART = 100  # pairs; fewer say nothing, and none is kept apart
 VALIDATION_BATCHES = 2
+START = "start"  # folder of the weights from which several processes go on
 WIDTHS = 3  # texts of a batch are read in so many groups of like length
 LEAST_IN_WIDTH = 32  # texts below which a group of its own costs more than it saves
 
@@ -170,6 +172,8 @@ def train_encoder(
     threads: int = 1,
     processes: int = 1,
     temperature: float = 0.05,
+    launch: Launch = together.run,
+    scratch: Path | None = None,
     start: TextEncoder | None = None,
     device: str = "cpu",
 ) -> tuple[TextEncoder, Training]:
@@ -188,6 +192,8 @@ def train_encoder(
         popularity: (I,) how often each item occurs in the pairs, or bought counts in their place.
         patience: of `EVALUATIONS` evaluations as many in a row without improvement end the training.
         processes: how many read each batch together and share the threads, with the losses of one but for rounding.
+        launch: what starts several processes.
+        scratch: a folder that all of them reach, for what one tells another; by default one of this machine.
         start: continue from these weights, which stay as they are.
     Returns:
         The encoder, ready to encode, and how its training went.
@@ -205,7 +211,10 @@ def train_encoder(
     lesson = Lesson(
         taught, kept, config, steps, learning_rate, patience, max_minutes, seed, threads, temperature, device
     )
-    return _learn(lesson, start, ALONE) if processes == 1 else _learn_together(lesson, start, processes)
+    if processes == 1:
+        return _learn(lesson, start, ALONE)
+    with TemporaryDirectory(dir=scratch) as folder:
+        return _learn_together(lesson, start, partial(launch, _learn_into, processes), Path(folder))
 
 
 def _learn(lesson: Lesson, start: TextEncoder | None, team: Team) -> tuple[TextEncoder, Training]:
@@ -238,23 +247,24 @@ def _learn(lesson: Lesson, start: TextEncoder | None, team: Team) -> tuple[TextE
     return encoder.eval(), Training(losses, watch.figures, watch.ended_by)
 
 
-def _learn_together(lesson: Lesson, start: TextEncoder | None, processes: int) -> tuple[TextEncoder, Training]:
+def _learn_together(
+    lesson: Lesson, start: TextEncoder | None, launch: Callable[..., None], folder: Path
+) -> tuple[TextEncoder, Training]:
     """As `_learn`, by new processes; what they learnt comes back by files."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        if start is not None:
-            start.save(folder)
-        together.run(_learn_into, processes, lesson, folder, start is not None)
-        told = json.loads((folder / "training.json").read_text())
-        if "diverged" in told:
-            raise Diverged(told["diverged"])
-        return encoding.load(folder), Training(**told)
+    if start is not None:
+        start.save(folder / START)
+    launch(lesson, folder, start is not None)
+    told = json.loads((folder / "training.json").read_text())
+    if "diverged" in told:
+        raise Diverged(told["diverged"])
+    return encoding.load(folder), Training(**told)
 
 
 def _learn_into(team: Team, lesson: Lesson, folder: Path, goes_on: bool) -> None:
-    """Learn as one of several, going on from the weights in `folder` if any; the first writes for all."""
+    """Learn as one of several, going on from the weights in `folder` if any; the first writes for all. Done again, it
+    starts from the same weights."""
     try:
-        encoder, training = _learn(lesson, encoding.load(folder) if goes_on else None, team)
+        encoder, training = _learn(lesson, encoding.load(folder / START) if goes_on else None, team)
     except Diverged as error:
         encoder, told = None, {"diverged": str(error)}
     else:

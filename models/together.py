@@ -60,6 +60,7 @@ class Team:
 
 
 ALONE = Team()
+Launch = Callable[..., None]  # what has new processes do some work, as `run` does
 
 
 def run(work: Callable[..., None], count: int, *arguments: Any) -> None:

@@ -7,7 +7,13 @@ from pipelines.settings import Settings
 
 def settled(told: Settings) -> Settings:
     """The settings with the device that `chosen` finds here; raises BadSetting as it does."""
-    machine = told.machine.model_copy(update={"device": chosen(told)})
+    device = chosen(told)
+    if device != "cpu" and told.profile.launcher == "spark" and told.profile.processes > 1:
+        raise BadSetting(
+            "profile.launcher is spark, whose tasks learn on processors. Set machine.device to cpu, or "
+            "profile.launcher to local."
+        )
+    machine = told.machine.model_copy(update={"device": device})
     return told.model_copy(update={"machine": machine})
 
 

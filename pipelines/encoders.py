@@ -2,18 +2,20 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from models import encoder as encoding
-from models import profile, profile_training
+from models import profile, profile_training, together
 from models.encoder import Remembered, Shape, TextEncoder
 from models.errors import UnknownEncoder
 from models.item_text import TextTokenizer, Tokens, item_contents
 from models.profile import ProfileConfig
 from models.profile_training import Training
+from models.together import Launch
 from models.vocabulary import Vocabulary
 from pipelines import device
 from pipelines.errors import BadSetting
@@ -21,7 +23,7 @@ from pipelines.marts import Marts
 from pipelines.run import Run, digest
 
 CONTINUED = 0.25  # share of the steps that a later training takes on top of the one before
-INDIFFERENT = {"keep_days", "processes", "history_steps", "history_length"} | {
+INDIFFERENT = {"keep_days", "processes", "launcher", "history_steps", "history_length"} | {
     f"sequence_{name}" for name in ("size", "epochs", "half_life_days")
 }  # settings under [profile] that no encoder depends on, but for rounding
 
@@ -54,10 +56,11 @@ def _train(run: Run, marts: Marts, texts: dict[str, list[str | None]], folder: P
     tokenizer, shape = _beginnings(run, texts)
     tokenizer.save(folder)
     items, encoder, told = tokenizer.encode_items(texts, run.settings.profile.max_tokens), None, {}
-    for part, until in marts.cuts.items():
-        encoder, training = _learn(run, marts, tokenizer, items, until, shape, encoder)
-        told[part] = _summary(training)
-        _write(run, encoder, texts, items.take, folder / part)
+    with _launcher(run) as launch:
+        for part, until in marts.cuts.items():
+            encoder, training = _learn(run, marts, tokenizer, items, until, shape, launch, folder, encoder)
+            told[part] = _summary(training)
+            _write(run, encoder, texts, items.take, folder / part)
     return {"trained_on": marts.cuts["final"], "cuts": marts.cuts, "encoder": told}
 
 
@@ -90,6 +93,8 @@ def _learn(
     items: Tokens,
     until: dt.date,
     shape: Shape,
+    launch: Launch,
+    scratch: Path,
     start: TextEncoder | None,
 ) -> tuple[TextEncoder, Training]:
     settings = run.settings.profile
@@ -110,9 +115,25 @@ def _learn(
         seed=run.settings.seed,
         threads=run.settings.machine.threads,
         processes=settings.processes,
+        launch=launch,
+        scratch=scratch,
         start=start,
         device=device.chosen(run.settings),
     )
+
+
+@contextmanager
+def _launcher(run: Run) -> Iterator[Launch]:
+    """What starts the processes of a training, for as long as there are trainings."""
+    settings = run.settings.profile
+    if settings.launcher == "local" or settings.processes == 1:
+        yield together.run
+        return
+    from models import together_spark  # importing PySpark takes a second
+    from pipelines import spark
+
+    with spark.session(run, count_rows=0):
+        yield together_spark.run
 
 
 def _summary(training: Training) -> dict[str, object]:

@@ -220,6 +220,9 @@ class Profile(Section):
     processes: int = Field(
         1, ge=1, description="Processes that read each batch of the encoder together; they share `machine.threads`."
     )
+    launcher: Literal["local", "spark"] = Field(
+        "local", description="What starts several processes: this machine, or Spark, a task each (docs/spark.md)."
+    )
     learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate.")
 
 

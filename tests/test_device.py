@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import profile_training
+from models import profile_training, together
 from models.errors import NothingToLearn
 from models.item_text import TextTokenizer
 from models.profile import ProfileConfig
@@ -79,7 +79,7 @@ def test_what_an_encoder_makes_is_on_its_device(is_learning: bool):
 
 
 @pytest.mark.slow
-def test_networks_learn_where_the_run_does(night, monkeypatch: pytest.MonkeyPatch):
+def test_networks_learn_where_the_run_does(night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The encoder, the attention and the network of histories are all taught on the run's device."""
     taught = []
 
@@ -96,8 +96,18 @@ def test_networks_learn_where_the_run_does(night, monkeypatch: pytest.MonkeyPatc
     tokenizer, shape = encoders._beginnings(night, texts)
     vectors = np.ones((len(marts.items), 4), np.float32)
     with pytest.raises(NothingToLearn):
-        encoders._learn(night, marts, tokenizer, tokenizer.encode_items(texts, 8), until, shape, None)
+        encoders._learn(
+            night, marts, tokenizer, tokenizer.encode_items(texts, 8), until, shape, together.run, tmp_path, None
+        )
     train_profile._train_history(night, marts, vectors, until)
     with pytest.raises(NothingToLearn):
         train_profile._train_sequence(night, vectors, marts.histories(until), None)
     assert taught == ["meta"] * 3
+
+
+def test_tasks_of_spark_with_a_gpu_are_refused(gpu: None):
+    """Whether it was asked for or found: several tasks learn on processors; a single process may learn anywhere."""
+    several, alone = ({"launcher": "spark", "processes": count} for count in (2, 1))
+    with pytest.raises(BadSetting, match=r"Set machine.device to cpu, or profile.launcher to local"):
+        device.settled(parse({"machine": {"device": "auto"}, "profile": several}))
+    assert device.settled(parse({"machine": {"device": "auto"}, "profile": alone})).machine.device == "cuda"

@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from models.item_text import TextTokenizer
 from models.profile import ProfileConfig
 from models.profile_training import train_encoder
 from models.together import ALONE, Team
+from pipelines import settings, spark
 
 WORDS = ["spade", "seeds", "hose", "rake", "pan", "knife", "whisk", "bowl", "oven", "spoon"]
 DICE = np.random.default_rng(0)
@@ -36,9 +38,9 @@ def lesson():
 
 
 @pytest.fixture
-def in_place(monkeypatch: pytest.MonkeyPatch):
+def in_place():
     """The work of new processes is done by this one."""
-    monkeypatch.setattr(together, "run", lambda work, count, *arguments: work(ALONE, *arguments))
+    return {"processes": 2, "launch": lambda work, count, *arguments: work(ALONE, *arguments)}
 
 
 @pytest.mark.slow
@@ -74,16 +76,61 @@ def test_a_killed_process_ends_all_and_is_named(tmp_path: Path, monkeypatch: pyt
     assert [path.read_text() for path in sorted(told.iterdir())] == ["7.0", "7.0"]
 
 
-def test_what_new_processes_learnt_comes_back(lesson, in_place: None):
+def test_what_new_processes_learnt_comes_back(lesson, in_place):
     """By files: the weights go on from those that were given, and are those that one process ends with."""
     start, _ = train_encoder(*lesson, steps=1)
     expected, told = train_encoder(*lesson, steps=2, start=start)
-    found, retold = train_encoder(*lesson, steps=2, start=start, processes=2)
+    found, retold = train_encoder(*lesson, steps=2, start=start, **in_place)
     np.testing.assert_array_equal(encode(found, lesson[0]), encode(expected, lesson[0]))
     assert retold == told
 
 
-def test_divergence_comes_back(lesson, in_place: None):
+def test_divergence_comes_back(lesson, in_place):
     """As the error that it is, with its cure."""
     with pytest.raises(Diverged, match=r"lower learning_rate 1e\+30"):
-        train_encoder(*lesson, steps=9, learning_rate=1e30, processes=2)
+        train_encoder(*lesson, steps=9, learning_rate=1e30, **in_place)
+
+
+@pytest.fixture
+def tasks(tmp_path: Path):
+    """What starts tasks in a Spark session of two cores."""
+    from models import together_spark
+
+    run = SimpleNamespace(home=tmp_path, run_id="r", settings=settings.Settings())
+    with spark.session(run, 1):
+        yield together_spark.run
+
+
+@pytest.mark.slow
+def test_tasks_of_spark_take_the_steps_of_one(lesson, tasks, tmp_path: Path):
+    """Two tasks, going on from given weights, have the losses and the vectors of one process, and leave no file."""
+    told = tmp_path / "told"
+    told.mkdir()
+    start, _ = train_encoder(*lesson, steps=1)
+    asked = {"steps": 4, "batch_size": 129, "seed": 3, "start": start}
+    alone, by_one = train_encoder(*lesson, **asked)
+    team, by_two = train_encoder(*lesson, **asked, processes=2, launch=tasks, scratch=told)
+    np.testing.assert_allclose(by_two.losses, by_one.losses, rtol=2e-5)
+    np.testing.assert_allclose(encode(team, lesson[0]), encode(alone, lesson[0]), atol=1e-3)
+    assert not list(told.iterdir())
+
+
+def tell_who_works(team: Team, folder: Path) -> None:
+    (folder / f"rank{team.rank}").write_text(f"{os.getpid()} {team.count} {team.told(float(team.rank))}")
+
+
+@pytest.mark.slow
+def test_each_task_of_spark_is_a_process_of_the_team(tasks, tmp_path: Path):
+    """Two processes that are not this one know how many they are, and take the word of the first."""
+    tasks(tell_who_works, 2, tmp_path)
+    pids, *said = zip(*((tmp_path / f"rank{rank}").read_text().split() for rank in range(2)), strict=True)
+    assert len({*pids, str(os.getpid())}) == 3
+    assert said == [("2", "2"), ("0.0", "0.0")]
+
+
+@pytest.mark.slow
+def test_more_tasks_than_cores_are_told_before_they_start(tasks, tmp_path: Path):
+    """Spark would look for ten minutes for what a session of this machine never gets."""
+    with pytest.raises(ProcessLost, match=r"3 tasks of Spark has 2 cores .* lower profile.processes"):
+        tasks(tell_who_works, 3, tmp_path)
+    assert not list(tmp_path.glob("rank*"))
