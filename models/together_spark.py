@@ -15,8 +15,6 @@ from torch import distributed
 from models.errors import ProcessLost
 from models.together import Team
 
-TOLD = 600  # characters of the end of what Spark says
-
 
 def run(work: Callable[..., None], count: int, *arguments: Any) -> None:
     """Have `count` tasks of the active Spark session do `work(team, *arguments)` at the same time, and wait for them.
@@ -28,7 +26,9 @@ def run(work: Callable[..., None], count: int, *arguments: Any) -> None:
         ProcessLost: they failed for good, or a session of this machine has fewer cores than that.
     """
     context = SparkSession.active().sparkContext
-    if context.master.startswith("local[") and context.defaultParallelism < count:  # Spark would look for ten minutes
+    if (
+        str(context.master).startswith("local[") and context.defaultParallelism < count
+    ):  # Spark would look for ten minutes
         raise ProcessLost(
             f"a training by {count} tasks of Spark has {context.defaultParallelism} cores ({context.master}): lower "
             "profile.processes, or raise machine.threads"
@@ -36,9 +36,9 @@ def run(work: Callable[..., None], count: int, *arguments: Any) -> None:
     try:
         TorchDistributor(num_processes=count, local_mode=False, use_gpu=False).run(_join, work, *arguments)
     except (RuntimeError, PySparkException, Py4JError) as error:
-        said = " ".join(str(error).split())[-TOLD:]
         raise ProcessLost(
-            f"a training by {count} tasks of Spark ended early; what Spark says at the end: …{said}"
+            f"a training by {count} tasks of Spark ended early: what ended a task was printed before this; cure it, "
+            "lower profile.processes, or start the same again"
         ) from error
 
 

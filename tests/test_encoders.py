@@ -2,17 +2,20 @@
 
 import datetime as dt
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from models import encoder as encoding
+from models import together
 from models.encoder import Remembered, encode, remember
 from models.item_text import TextTokenizer
 from models.profile import ProfileConfig
 from models.vocabulary import ForeignVocabulary, Vocabulary, check_stamp
-from pipelines import encoders, train_profile
+from pipelines import encoders, settings, spark, train_profile
 from pipelines.marts import Marts
 from pipelines.run import Run
 from tests.lake import built, lay
@@ -150,3 +153,17 @@ def _nested(run: Run, changes: dict[str, object]) -> dict[str, object]:
         *section, name = dotted.split(".")
         (tree[section[0]] if section else tree)[name] = value
     return tree
+
+
+@pytest.mark.parametrize(("asked", "starts"), [((2, "spark"), 1), ((1, "spark"), 0), ((2, "local"), 0)])
+def test_spark_starts_for_several_processes_alone(monkeypatch: pytest.MonkeyPatch, asked: tuple[int, str], starts: int):
+    """And where `profile.launcher` says so; else this machine starts them, or none."""
+    from models import together_spark
+
+    processes, launcher = asked
+    sessions = []
+    monkeypatch.setattr(spark, "session", lambda run, count_rows: nullcontext(sessions.append(run)))
+    told = settings.parse({"profile": {"processes": processes, "launcher": launcher}})
+    with encoders._launcher(SimpleNamespace(settings=told)) as launch:
+        assert launch is (together_spark.run if starts else together.run)
+    assert len(sessions) == starts
