@@ -26,9 +26,8 @@ def run(work: Callable[..., None], count: int, *arguments: Any) -> None:
         ProcessLost: they failed for good, or a session of this machine has fewer cores than that.
     """
     context = SparkSession.active().sparkContext
-    if (
-        str(context.master).startswith("local[") and context.defaultParallelism < count
-    ):  # Spark would look for ten minutes
+    is_here = str(context.master).startswith("local[")
+    if is_here and context.defaultParallelism < count:  # Spark would look for more for ten minutes
         raise ProcessLost(
             f"a training by {count} tasks of Spark has {context.defaultParallelism} cores ({context.master}): lower "
             "profile.processes, or raise machine.threads"

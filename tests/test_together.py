@@ -127,6 +127,6 @@ def test_tasks_of_spark_take_the_steps_of_one(lesson, tasks, tmp_path: Path):
 @pytest.mark.slow
 def test_more_tasks_than_cores_are_told_before_they_start(tasks, tmp_path: Path):
     """Spark would look for ten minutes for what a session of this machine never gets."""
-    with pytest.raises(ProcessLost, match=r"3 tasks of Spark has 2 cores .* lower profile.processes"):
-        tasks(end_the_second, 3, tmp_path)
+    with pytest.raises(ProcessLost, match=r"9 tasks of Spark has \d cores .* lower profile.processes"):
+        tasks(end_the_second, 9, tmp_path)
     assert not list(tmp_path.glob("told*"))
