@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines import contracts, drift, raw, values
 from pipelines.errors import BadInput, NoDataForDay
+from pipelines.raw import removed
 from pipelines.settings import Settings
 
 LOG = logging.getLogger("nightshelf")
@@ -38,6 +39,7 @@ def inputs(home: Path, settings: Settings, day: dt.date, stock_until: dt.date | 
     files = [file for file in delivered if file.day <= day or file.table == "items"]
     if not any(file.table == "events" and file.day == day and file.columns for file in files):
         raise NoDataForDay(f"raw/events/dt={day} holds no rows. Deliver that day's events, or run an earlier --day.")
+    removed.require(home, files, settings.clean)
     if found := problems(home, settings, files) or drifted(home, settings, files, day):
         raise BadInput("\n".join(map(str, found)))
     return files
@@ -63,10 +65,10 @@ def require_day(home: Path, day: dt.date) -> None:
 def problems(home: Path, settings: Settings, files: Iterable[raw.RawFile]) -> list[Problem]:
     """Required columns that files lack, and mappings that lead nowhere; one per table, column and set of columns.
 
-    A file without any readable row has no columns to judge: its lines are judged one by one.
+    A file without any readable row has no columns to judge: its lines are judged one by one. Removed ones are not read.
     """
     found: dict[tuple[str, str, tuple[str, ...]], Problem] = {}
-    for file in filter(lambda file: file.columns, files):
+    for file in filter(lambda file: file.columns and not file.is_removed, files):
         table = contracts.raw_tables()[file.table]
         mapping = getattr(settings.columns, file.table)
         for name in _missing(table, mapping, file.columns):

@@ -61,7 +61,7 @@ def found(home: Path, settings: Settings, files: Sequence[RawFile], day: dt.date
     for table in contracts.raw_tables():
         deliveries: dict[dt.date, list[RawFile]] = defaultdict(list)
         for file in files:
-            if file.table == table and file.columns and not _is_replay(settings, file):
+            if file.table == table and file.columns and not file.is_removed and not _is_replay(settings, file):
                 deliveries[file.day].append(file)
         pairs = list(pairwise(sorted(deliveries)))
         for earlier, later in [pair for pair in pairs if pair[1] > since] if since else pairs[-1:]:

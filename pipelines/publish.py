@@ -1,5 +1,6 @@
 """Publish: bring in the release that the gate let through, move the one pointer that readers follow, clear old ones."""
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,4 +17,5 @@ def let_out(run: Run, leave: Override) -> None:
 def run(run: Run, folder: Path) -> None:
     record = warehouse.publish(run, warehouse.judged(run), attempt=folder)
     cleared = retention.clear_releases(run.home, run.settings)
-    write_json(folder / "release.json", record | {"cleared": cleared})
+    days = retention.clear_raw(run, dt.datetime.now(dt.UTC))
+    write_json(folder / "release.json", record | {"cleared": cleared, "removed_days": days})

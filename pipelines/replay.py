@@ -204,6 +204,7 @@ def _deliver(
     written = []
     for table, rows in by_table.items():
         chosen = day or max(raw.days(run.home, table))
+        raw.removed.refuse(run.home, table, chosen)
         if early := [row for row in rows if arrived[row.replays] > chosen]:
             raise BadInput(
                 f"{table}: {len(early)} of {len(rows)} rows arrived after {chosen}, first {early[0].replays}. "

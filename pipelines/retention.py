@@ -1,4 +1,4 @@
-"""What is kept: the newest runs and releases; never what somebody works on, or what readers see or hold."""
+"""What is kept: the newest runs, releases and raw events; never what somebody works on, or what readers see or hold."""
 
 import datetime as dt
 import json
@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines import warehouse
-from pipelines.run import BACKFILL, is_worked_on
+from pipelines import raw, warehouse
+from pipelines.raw import RawFile, removed
+from pipelines.raw.removed import Removed
+from pipelines.run import BACKFILL, Run, is_worked_on
 from pipelines.settings import Settings
 
 GONE = ".gone"  # a folder that is being removed
@@ -49,6 +51,37 @@ def clear_releases(home: Path, told: Settings) -> list[str]:
         gone = [name for name in kept if name not in keep and house.drop(name)]
         house.tidy({*kept} - {*gone} | {*barred})
     return gone
+
+
+def clear_raw(run: Run, now: dt.datetime) -> list[str]:
+    """Remove the raw files of events that arrived before the newest `retention.raw_days` up to the run's day, where the
+    run read all of a day and the lake has its rows. Returns the days.
+
+    While anybody else works they stay until the next publication: cleaning may be reading them.
+    """
+    newest = run.settings.retention.raw_days
+    leases = [path.name.removesuffix(".lease") for path in (run.home / "runs").glob("*.lease")]
+    if not newest or any(name != run.run_id and is_worked_on(run.home, name, now) for name in leases):
+        return []
+    days = _settled(run, run.day - dt.timedelta(days=newest))
+    removed.remove(run.home, days)
+    return [str(one.day) for one in days]
+
+
+def _settled(run: Run, until: dt.date) -> list[Removed]:
+    """The days of events up to `until` whose raw files are all among what the run read, with their partitions."""
+    folders = json.loads(run.of("clean", "partitions.json").read_text())["events"]
+    partitions = {Path(folder).parent.name.removeprefix("arrival_date="): Path(folder) for folder in folders}
+    by_day: dict[dt.date, list[RawFile]] = {}
+    for file in raw.inventory(run.home, until, ["events"], run.settings):
+        if not file.is_removed:
+            by_day.setdefault(file.day, []).append(file)
+    ids = removed.written(run.settings.clean)
+    return [
+        Removed(str(partitions[str(day)].relative_to(run.home)), ids, run.run_id, tuple(files))
+        for day, files in by_day.items()
+        if str(day) in partitions and all(run.inputs.get(file.path) == file.sha256 for file in files)
+    ]
 
 
 def _models_of(home: Path, name: str) -> str | None:

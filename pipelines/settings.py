@@ -382,6 +382,11 @@ class Retention(Section):
         description="Newest runs that are kept of those that the gate judged, and of those that stopped before.",
     )
     backfills: int = Field(31, ge=1, description="Newest days that are kept of those that `backfill` built again.")
+    raw_days: int = Field(
+        0,
+        ge=0,
+        description="Newest days of raw events that stay once a night is published; 0: all. The lake keeps all.",
+    )
 
 
 class Machine(Section):

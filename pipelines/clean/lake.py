@@ -3,12 +3,12 @@
 import datetime as dt
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import contracts, raw
-from pipelines.raw import RawFile
+from pipelines.raw import RawFile, removed
 from pipelines.run import Run, digest
 
 VERDICTS = ("accepted", "rejected")
@@ -16,7 +16,8 @@ VERDICTS = ("accepted", "rejected")
 
 @dataclass(frozen=True)
 class Partition:
-    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it.
+    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it, as they were when
+    it was cleaned where its raw files have been removed.
 
     `repeats` are files whose content another one of `files`, or of an earlier day, brought already.
     """
@@ -30,7 +31,7 @@ class Partition:
 
     @property
     def folder(self) -> Path:
-        return self.lake / self.table / f"arrival_date={self.day}" / self.key[:16]
+        return self.lake / self.table / f"arrival_date={self.day}" / self.key
 
     @property
     def is_clean(self) -> bool:
@@ -50,24 +51,31 @@ class Partition:
         return sorted(str(path) for path in self.folder.glob(f"verdict={verdict}/*.parquet"))
 
 
-def plan(run: Run, files: Iterable[RawFile]) -> dict[str, list[Partition]]:
+def plan(run: Run, files: Sequence[RawFile]) -> dict[str, list[Partition]]:
     """The partitions that the run reads, by table, oldest first.
 
     A key contains the key of the day before (an event may repeat an earlier one) and, for events, of the catalogue and
-    the profiles, so that a partition cleaned alone equals the same one cleaned with its whole past.
+    the profiles, so that a partition cleaned alone equals the same one cleaned with its whole past. What was
+    removed from `raw` stays as it was cleaned, whatever rules hold since.
+
+    Raises BadInput where the lake cannot stand in for it.
     """
+    removed.require(run.home, files, run.settings.clean)
+    gone = removed.load(run.home)
     by_day: dict[tuple[str, dt.date], list[RawFile]] = defaultdict(list)
     for file in files:
         by_day[file.table, file.day].append(file)
     planned: dict[str, list[Partition]] = {}
     for name in contracts.raw_tables():
-        key, planned[name] = _rules_key(run, name), []
+        rules, key, planned[name] = _rules_key(run, name), None, []
         known: dict[str, str] = {}
         for table, day in sorted(k for k in by_day if k[0] == name):
             known = known if name == "events" else {}  # a catalogue may come back to what it was; an event may not
             fresh, repeats = _by_content(by_day[table, day], known)
             told = [_key_by(planned[other], day) for other in planned if name == "events" and other != name]
-            key = digest([key, told, day, sorted(file.sha256 for file in by_day[table, day])])
+            key = digest([rules, key, told, day, sorted(file.sha256 for file in by_day[table, day])])[:16]
+            if any(file.is_removed for file in by_day[table, day]):
+                key = gone[table, day].key
             planned[name].append(Partition(name, day, key, fresh, repeats, run.lake))
     return planned
 

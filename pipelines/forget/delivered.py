@@ -35,8 +35,9 @@ def erase(home: Path, told: Settings, users: Collection[str]) -> tuple[int, dt.d
 
     Of rows that could not be read, those in which a user's id stands go too.
     """
+    raw.removed.clear(home)
     count, days = 0, []
-    for file in raw.inventory(home, dt.date.max, TABLES, told):
+    for file in (file for file in raw.inventory(home, dt.date.max, TABLES, told) if not file.is_removed):
         rows = _of_parquet(home, file, told, users) if file.format == "parquet" else _of_text(home, file, told, users)
         count += rows
         days += [file.day] * bool(rows)

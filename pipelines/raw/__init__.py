@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from pipelines import contracts
 from pipelines.errors import BadInput
-from pipelines.raw import records
+from pipelines.raw import folders, records, removed
 from pipelines.raw.dialect import SAMPLE, detect, sources
 from pipelines.raw.files import Dialect, RawFile, expected_whole, shown
-from pipelines.raw.folders import days, delivered
+from pipelines.raw.folders import delivered
 from pipelines.raw.stream import count_lines, text, unpacked
 from pipelines.run import digest, write_json
 from pipelines.settings import Settings
@@ -30,15 +30,15 @@ DEFAULTS = Settings()
 
 
 def inventory(home: Path, until: dt.date, tables: Iterable[str], settings: Settings = DEFAULTS) -> list[RawFile]:
-    """Every raw file that arrived up to and including `until`, read once and remembered under `lake/`.
+    """Every raw file that arrived up to and including `until`, removed ones too, read once and remembered in `lake/`.
 
     Raises BadInput for a file that is cut off, too large or of no known format, and for what is no file at all.
     """
     book = home / "lake" / "inventory.json"
     remembered: dict[str, Any] = json.loads(book.read_text()) if book.exists() else {}
     book.parent.mkdir(parents=True, exist_ok=True)
-    files = []
-    for path, table, day in delivered(home, until, tables):
+    wanted, files = list(tables), []
+    for path, table, day in delivered(home, until, wanted):
         told = digest(
             [getattr(settings.files, table).model_dump(), getattr(settings.columns, table), settings.clean.max_file_mb]
         )
@@ -48,7 +48,14 @@ def inventory(home: Path, until: dt.date, tables: Iterable[str], settings: Setti
             remembered[stamp] = json.loads(json.dumps(asdict(_read(home, path, table, day, settings)), default=str))
         files.append(RawFile.remembered(remembered[stamp]))
     write_json(book, remembered)
-    return files
+    files += removed.absent(home, until, wanted, files)
+    return sorted(files, key=lambda file: (wanted.index(file.table), file.day, file.path))
+
+
+def days(home: Path, table: str) -> list[dt.date]:
+    """Arrival days that the shop delivered for a table, oldest first, those whose files were removed among them."""
+    gone = {day for name, day in removed.load(home) if name == table}
+    return sorted(gone | {*folders.days(home, table)})
 
 
 def first_rows(home: Path, file: RawFile, count: int) -> list[dict[str, object]]:

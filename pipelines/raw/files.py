@@ -29,7 +29,8 @@ class Dialect:
 class RawFile:
     """One delivered file; `path` is relative to the home, `sha256` names its content.
 
-    `count_lines` are the physical lines of the unpacked text, header and blank ones included; rows for Parquet.
+    `count_lines` are the physical lines of the unpacked text, header and blank ones included; rows for Parquet. Of one
+    that `is_removed` nothing is left but what is told here.
     """
 
     table: str
@@ -39,6 +40,7 @@ class RawFile:
     count_lines: int
     sha256: str
     dialect: Dialect
+    is_removed: bool = False
 
     @property
     def format(self) -> str:

@@ -10,7 +10,7 @@ from pipelines.raw.files import shown
 
 
 def days(home: Path, table: str) -> list[dt.date]:
-    """Arrival days that the shop delivered for a table, oldest first."""
+    """Arrival days of which there is a folder, oldest first."""
     folders = (home / "raw" / table).glob("dt=*")
     return sorted(_day(folder) for folder in folders if not folder.name.endswith(".partial"))
 
