@@ -71,8 +71,9 @@ def test_other_rules_clean_only_what_is_there(run: Run):
     The day that is the first one now is no beginning of the shop's history."""
     retention.clear_raw(run, NOW)
     deliver(run.home, "events", "2026-03-03", [event(30, "2026-03-01"), event(1)], "late.jsonl")
+    before = _partitions(run)
     again = _cleaned(run.home, DAYS[3], **{"clean.look_back_days": 1})
-    before, now = _partitions(run), _partitions(again)
+    now = _partitions(again)
     assert (before[:2] == now[:2], set(before[2:]) & set(now[2:])) == (True, set())
     assert books(again)["events", "too_late"] == 4  # what the third day and the fourth say of the first
     assert books(again)["events", "duplicate"] == 2
@@ -117,10 +118,8 @@ def test_a_day_delivered_since_is_refused_and_one_put_back_counts(run: Run, tmp_
         check.inputs(run.home, run.settings, DAYS[3])
     shutil.copy(before / "part.jsonl", run.home / "raw" / "events" / "dt=2026-03-01" / "part.jsonl")
     files = check.inputs(run.home, run.settings, DAYS[3])
-    assert [file.path[-26:] for file in files if file.day == DAYS[0] and file.table == "events"] == [
-        "dt=2026-03-01/new.jsonl"[-26:],
-        "dt=2026-03-01/part.jsonl"[-26:],
-    ]
+    first_day = [Path(file.path).name for file in files if (file.table, file.day) == ("events", DAYS[0])]
+    assert first_day == ["new.jsonl", "part.jsonl"]
     assert [file.day for file in files if file.is_removed] == [DAYS[1]]
 
 

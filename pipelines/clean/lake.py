@@ -16,8 +16,8 @@ VERDICTS = ("accepted", "rejected")
 
 @dataclass(frozen=True)
 class Partition:
-    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it, as they were when
-    it was cleaned where its raw files have been removed.
+    """One table's rows of one arrival day. `key` hashes its files, the rules, and every day before it, as they were
+    when it was cleaned where its raw files have been removed.
 
     `repeats` are files whose content another one of `files`, or of an earlier day, brought already.
     """
