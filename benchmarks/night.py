@@ -3,6 +3,7 @@
     python benchmarks/night.py --users 2000 --items 600 --days 90     # a generated shop
     python benchmarks/night.py --online-retail FILE --day 2011-11-11   # the UCI table
     python benchmarks/night.py --users 20000 --items 5000 --bot 1000000  # the same shop without and with one bot
+    python benchmarks/night.py --rescore                               # then new stock and rules, without training
 
 Everything is printed in one run, from fresh homes in a temporary folder.
 """
@@ -17,7 +18,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import night, warehouse
+from pipelines import night, rescore, warehouse
 from pipelines.costs import costs
 from pipelines.run import Override, Run
 
@@ -54,12 +55,15 @@ def main() -> None:
     ask.add_argument("--days", type=int, default=90)
     ask.add_argument("--online-retail", type=Path)
     ask.add_argument("--bot", type=int, metavar="EVENTS", help="views of one user on the last day, beside the others'")
+    ask.add_argument("--rescore", action="store_true", help="rescore after the night, timed")
     ask.add_argument("--day", type=dt.date.fromisoformat, default=dt.date(2026, 3, 1))
     told = ask.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "shop"
         run = timed_night(told, home)
         print_quality(home)
+        if told.rescore:
+            timed_rescore(run)
         if told.bot:
             beset = timed_night(told, Path(folder) / "beset", told.bot)
             print_difference(run, beset)
@@ -73,6 +77,16 @@ def timed_night(told: argparse.Namespace, home: Path, bot: int = 0) -> Run:
     run = night.run(day=told.day, home=home, admit_anyway=Override("the bot is meant", "benchmark") if bot else None)
     print_costs(run, time.monotonic() - started)
     return run
+
+
+def timed_rescore(run: Run) -> None:
+    """The same day once more by the same models, and what share of the night that is."""
+    started = time.monotonic()
+    again = rescore.perform(home=run.home)
+    print_costs(again, time.monotonic() - started)
+    for name in ("wall_seconds", "cpu_seconds"):
+        less, more = (sum(cost[name] for cost in costs(one.folder).values()) for one in (again, run))
+        print(f"{name} of the rescore over those of the night: {less:.1f} / {more:.1f} = {less / more:.2f}")
 
 
 def lay_out(told: argparse.Namespace, home: Path) -> None:

@@ -67,7 +67,7 @@ app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
 Label = Annotated[str, typer.Option(help="What the run is for; part of its id.")]
-UserId = Annotated[str, typer.Argument(help="A user, as the tables have it.")]
+UserId = Annotated[str, typer.Argument(help="A user, as the tables have it or as the shop does.")]
 ItemId = Annotated[str, typer.Argument(help="An item, as the tables have it.")]
 Placement = Annotated[str, typer.Option(help="Shelf: for_you, discover, buy_again, or one of the settings.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run. Default: the newest that was cleaned.")]
@@ -370,7 +370,14 @@ def why(user: UserId, item: ItemId, placement: Placement = "for_you") -> None:
     """Tell the whole story of a recommended item, from the user's events to its rank."""
     from pipelines import why as reading
 
-    reading.why(CONSOLE, home(), reading.Asked(user, item, placement))
+    reading.why(CONSOLE, home(), reading.Asked(_named(user), item, placement))
+
+
+@app.command(rich_help_panel="Reading")
+def pseudonym(users: Annotated[list[str], typer.Argument(help="Users, as the shop has them.")]) -> None:
+    """Say by which names the tables have users, where `clean.pseudonym_key` hides their ids."""
+    for user in users:
+        _print(user, _named(user))
 
 
 @app.command("why-not", rich_help_panel="Reading")
@@ -378,7 +385,7 @@ def why_not(user: UserId, item: ItemId, placement: Placement = "for_you") -> Non
     """Name the first stage that kept an item off a user's shelf, and by how much."""
     from pipelines import why as reading
 
-    reading.why_not(CONSOLE, home(), reading.Asked(user, item, placement))
+    reading.why_not(CONSOLE, home(), reading.Asked(_named(user), item, placement))
 
 
 @app.command(rich_help_panel="Reading")
@@ -418,7 +425,7 @@ def search(
         return
     from pipelines.search.ask import ask
 
-    ask(CONSOLE, home(), text, rows, explain, user)
+    ask(CONSOLE, home(), text, rows, explain, _named(user) if user else None)
 
 
 @app.command(rich_help_panel="The night")
@@ -479,7 +486,7 @@ def hotfix_exclude(
 @app.command(rich_help_panel="The night")
 @in_each_market
 def forget(
-    users: Annotated[list[str], typer.Argument(help="Users, as the tables have them.")],
+    users: Annotated[list[str], typer.Argument(help="Users, as the tables have them or as the shop does.")],
     why: Annotated[str, typer.Option(help="Reason, kept with the proof; without the users' names.")],
 ) -> None:
     """Take users out of everything that is kept, and keep them out of what is delivered later."""
@@ -510,7 +517,7 @@ def show_user(user_id: str) -> None:
     """One user's shelves with their reasons."""
     from pipelines import show
 
-    show.user(CONSOLE, home(), user_id)
+    show.user(CONSOLE, home(), _named(user_id))
 
 
 @shower.command("query")
@@ -661,6 +668,13 @@ def _last_delivered(root: Path) -> dt.date:
 
 def _cleaned(run_id: str | None) -> Run:
     return Run.load(run_id) if run_id else Run.newest(home(), "clean")
+
+
+def _named(user: str) -> str:
+    """The user as the tables have it."""
+    from pipelines import pseudonyms, settings
+
+    return pseudonyms.of(settings.load(home()).clean, user)
 
 
 def _overrides(pairs: list[str] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import contracts, drift, raw, values
+from pipelines import contracts, drift, pseudonyms, raw, values
 from pipelines.errors import BadInput, NoDataForDay
 from pipelines.raw import removed
 from pipelines.settings import Settings
@@ -28,12 +28,14 @@ class Problem:
     example: Mapping[str, object]
 
     def __str__(self) -> str:
-        return f"{self.table}.{self.column} in {self.where}: {self.what} {self.cure} A row there: {dict(self.example)}"
+        row = f" A row there: {dict(self.example)}" if self.example else ""
+        return f"{self.table}.{self.column} in {self.where}: {self.what} {self.cure}{row}"
 
 
 def inputs(home: Path, settings: Settings, day: dt.date, stock_until: dt.date | None = None) -> list[raw.RawFile]:
     """The run's raw files up to `day`, those of the catalogue up to `stock_until`; raises BadInput for whatever keeps a
     night from starting."""
+    pseudonyms.require(home, settings.clean)
     require_day(home, day)
     delivered = raw.inventory(home, stock_until or day, contracts.raw_tables(), settings)
     files = [file for file in delivered if file.day <= day or file.table == "items"]
@@ -73,7 +75,8 @@ def problems(home: Path, settings: Settings, files: Iterable[raw.RawFile]) -> li
         mapping = getattr(settings.columns, file.table)
         for name in _missing(table, mapping, file.columns):
             key = (file.table, name, file.columns)
-            found.setdefault(key, _missing_column(home, file, name, mapping.get(name, name)))
+            row = _first_row(home, settings, file)
+            found.setdefault(key, _missing_column(file, name, mapping.get(name, name), row))
     return list(found.values()) + _bad_mappings(settings)
 
 
@@ -83,7 +86,8 @@ def drifted(home: Path, settings: Settings, files: Sequence[raw.RawFile], day: d
     found = []
     for change in drift.found(home, settings, files, day):
         if change.kind in LOSES and change.reads and change.name not in settings.admit.accepted_drift:
-            found.append(_drifted(home, change, next(file for file in files if file.path == change.file)))
+            file = next(file for file in files if file.path == change.file)
+            found.append(_drifted(change, _first_row(home, settings, file)))
         else:
             LOG.warning("%s: column %s", change.table, change)
     return found
@@ -97,7 +101,7 @@ def unreadable(home: Path, settings: Settings, files: Sequence[raw.RawFile]) -> 
     cure = "Map the right column or words in nightshelf.toml, or deliver values as docs/input.md says."
     newest = {file.table: file for file in files}
     return [
-        Problem(file.table, name, file.path, str(wrong), cure, wrong.row)
+        Problem(file.table, name, file.path, str(wrong), cure, {} if settings.clean.pseudonym_key else wrong.row)
         for file in newest.values()
         for name, wrong in values.unreadable(home, settings, file).items()
     ]
@@ -110,7 +114,13 @@ def _missing(table: contracts.Table, mapping: Mapping[str, str], columns: Sequen
     return [name for name in must if sources[name] not in columns]
 
 
-def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Problem:
+def _first_row(home: Path, settings: Settings, file: raw.RawFile) -> Mapping[str, object]:
+    """A row to show; none where users have pseudonyms, for messages end up in logs."""
+    rows = () if settings.clean.pseudonym_key else raw.first_rows(home, file, 1)
+    return next(iter(rows), {})
+
+
+def _missing_column(file: raw.RawFile, name: str, source: str, row: Mapping[str, object]) -> Problem:
     near = difflib.get_close_matches(source, file.columns, n=1, cutoff=0.4)
     guess = near[0] if near else "<column of your export>"
     return Problem(
@@ -119,17 +129,16 @@ def _missing_column(home: Path, file: raw.RawFile, name: str, source: str) -> Pr
         file.path,
         f"column {source!r} is missing; the file has {', '.join(file.columns)}.",
         f'Name it in nightshelf.toml: [columns.{file.table}] {name} = "{guess}".',
-        next(iter(raw.first_rows(home, file, 1)), {}),
+        row,
     )
 
 
-def _drifted(home: Path, change: drift.Drift, file: raw.RawFile) -> Problem:
+def _drifted(change: drift.Drift, row: Mapping[str, object]) -> Problem:
     what = f"column {change.column!r} is {change.kind} since the delivery of {change.before}{change.told}."
     cure = f"Have the file delivered again; if this is meant, accept it: --set admit.accepted_drift={change.name}."
     if change.near:
         what += f" New there: {change.near!r}."
         cure += f' A new name is mapped in nightshelf.toml: [columns.{change.table}] {change.reads} = "{change.near}".'
-    row = next(iter(raw.first_rows(home, file, 1)), {})
     return Problem(change.table, change.reads or change.column, change.file, what, cure, row)
 
 

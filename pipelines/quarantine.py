@@ -4,7 +4,8 @@ import datetime as dt
 import difflib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import contracts, raw, reference, warehouse
+from pipelines import contracts, forgotten, raw, reference, warehouse
 from pipelines.errors import BadInput, BadSetting
 from pipelines.raw import RawFile
 from pipelines.raw.files import shown
-from pipelines.raw.records import PROBLEMS, syntax_of
+from pipelines.raw.records import PROBLEMS, originals, syntax_of
 from pipelines.run import Run
 
 SHOWN_ROWS = 20
+SHOWN_CHARS = 2000
 NOTES = ("replays", "rule", "original")  # what a correction holds beside the shop's own columns
 # `place` is where a row stands, `origin` the place of the row that it was before anybody corrected it.
 VIEW = """
@@ -40,12 +42,12 @@ VIEW = """
     left join counted on counted.table_name = traced.table_name and counted.replays = traced.origin
 """
 ROWS = """
-    select '{table}' as table_name, file, line, rule, {original}, replays, arrived_on
+    select '{table}' as table_name, file, line, {count_lines} as count_lines, rule, {original}, replays, arrived_on
     from read_parquet([{paths}], hive_partitioning = false)
 """
 NO_ROWS = """
-    select null::varchar as table_name, null::varchar as file, 0::bigint as line, null::varchar as rule,
-           null::varchar as original, null::varchar as replays, null::date as arrived_on
+    select null::varchar as table_name, null::varchar as file, 0::bigint as line, 0 as count_lines,
+           null::varchar as rule, null::varchar as original, null::varchar as replays, null::date as arrived_on
     where false
 """
 FILTER = """
@@ -60,16 +62,16 @@ COUNTS = f"""
     order by all
 """
 SHOWN = f"""
-    select place, rule, is_replayed, left(original, 2000)
+    select table_name, file, line, count_lines, place, rule, is_replayed, original
     from quarantined
     where {FILTER}
     order by table_name, arrived_on, file, line
     limit $limit
 """
 OPEN = f"""
-    select table_name, rule, arrived_on, file, origin, original
+    select table_name, file, line, count_lines, rule, arrived_on, origin, original
     from quarantined
-    where {FILTER} and not is_replayed and original is not null  -- of forgotten users nothing is told
+    where {FILTER} and not is_replayed and rule <> '{forgotten.RULE}'  -- of them nothing is told
     -- of a row and its rejected corrections the latest
     qualify 1 = row_number() over (
         partition by table_name, origin order by place <> origin desc, arrived_on desc, file, line
@@ -97,14 +99,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Open:
-    """A rejected row that does not count yet. `values` are as they were written, under the shop's names; none when the
-    row could not be split."""
+    """A rejected row that does not count yet.
+
+    `original` is None where it stood in a raw file alone that is gone. `values` are as they were written, under the shop's
+    names; none when the row could not be split.
+    """
 
     table: str
     rule: str
     arrived_on: dt.date
     origin: str
-    original: str
+    original: str | None
     values: Mapping[str, Any]
 
 
@@ -119,7 +124,12 @@ def show(console: Console, run: Run, wanted: Wanted, limit: int | None) -> None:
     """Rejected rows as they came, as text that does nothing to a terminal."""
     with opened(run) as connection:
         found = connection.execute(SHOWN, {**asdict(wanted), "limit": limit or SHOWN_ROWS}).fetchall()
-    _print(console, ("file:line", "rule", "replayed", "original"), found)
+    texts = _texts(run, _files(run), found)
+    rows = [
+        (place, rule, is_replayed, (text or "")[:SHOWN_CHARS])
+        for (*_, place, rule, is_replayed, _), text in zip(found, texts, strict=True)
+    ]
+    _print(console, ("file:line", "rule", "replayed", "original"), rows)
 
 
 def write(run: Run, wanted: Wanted, limit: int | None, path: Path) -> int:
@@ -144,9 +154,10 @@ def open_rows(run: Run, wanted: Wanted, limit: int | None = None) -> list[Open]:
     with opened(run) as connection:
         found = connection.execute(OPEN, {**asdict(wanted), "limit": limit}).fetchall()
     files = _files(run)
+    texts = _texts(run, files, found)
     return [
-        Open(table, rule, arrived_on, origin, original, _values(run, table, rule, original, files.get((table, file))))
-        for table, rule, arrived_on, file, origin, original in found
+        Open(table, rule, arrived_on, origin, text, _values(run, table, rule, text, files.get((table, file))))
+        for (table, file, _, _, rule, arrived_on, origin, _), text in zip(found, texts, strict=True)
     ]
 
 
@@ -160,7 +171,8 @@ def sources(run: Run, table: str) -> dict[str, str]:
 def opened(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `quarantined`: each rejected row of the run's part of the lake once."""
     partitions = json.loads(run.of("clean", "partitions.json").read_text())
-    parts = {verdict: _rows(partitions, verdict) for verdict in ("rejected", "accepted")}
+    counted = "count_lines" if run.settings.clean.pseudonym_key else "0"
+    parts = {"rejected": _rows(partitions, "rejected", counted), "accepted": _rows(partitions, "accepted", "0")}
     with duckdb.connect(config={"threads": run.settings.machine.threads}) as connection:
         connection.execute(VIEW.format(**parts))
         yield connection
@@ -171,14 +183,14 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(sorted(known))}."
 
 
-def _rows(partitions: Mapping[str, list[str]], verdict: str) -> str:
+def _rows(partitions: Mapping[str, list[str]], verdict: str, count_lines: str) -> str:
     """SQL over all tables; accepted rows have no `original`."""
     parts, original = [NO_ROWS], "original" if verdict == "rejected" else "null"
     for table, folders in partitions.items():
         paths = [str(path) for folder in folders for path in sorted(Path(folder).glob(f"verdict={verdict}/*.parquet"))]
         if paths:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            parts.append(ROWS.format(table=table, original=original, paths=listed))
+            parts.append(ROWS.format(table=table, original=original, count_lines=count_lines, paths=listed))
     return " union all ".join(parts)
 
 
@@ -190,8 +202,19 @@ def _files(run: Run) -> dict[tuple[str, str], RawFile]:
     return {place: known[content] for place, content in told.items() if content in known}
 
 
-def _values(run: Run, table: str, rule: str, original: str, file: RawFile | None) -> dict[str, Any]:
-    if file is None or rule in PROBLEMS:
+def _texts(run: Run, files: Mapping[tuple[str, str], RawFile], found: Sequence[tuple]) -> list[str | None]:
+    """The originals of rows that begin with table, file, line and count_lines and end with their original; one that
+    the lake does not have is read from its raw file."""
+    wanted: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    for table, file, line, count_lines, *_, original in found:
+        if original is None and count_lines and (table, file) in files and not files[table, file].is_removed:
+            wanted[table, file][line] = count_lines
+    read = {place: originals(files[place], run.home, lines, run.settings.clean) for place, lines in wanted.items()}
+    return [row[-1] if row[-1] is not None else read.get((row[0], row[1]), {}).get(row[2]) for row in found]
+
+
+def _values(run: Run, table: str, rule: str, original: str | None, file: RawFile | None) -> dict[str, Any]:
+    if file is None or original is None or rule in PROBLEMS:
         return {}
     told = _fields(original, file) if file.format == "csv" else _object(original, file)
     return {name: told[name] for name in sources(run, table).values() if name in told}

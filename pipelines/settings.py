@@ -99,6 +99,9 @@ class Clean(Section):
         "keep", description="Ids that differ only by case or inner space: others, one, or wrong where one is delivered."
     )
     event_key: list[str] = Field([], description="Columns that identify an event without an id; empty: all of them.")
+    pseudonym_key: str = Field(
+        "", description="Variable with the key by whose hash users are named in all but raw files; empty: by their ids."
+    )
     look_back_days: int = Field(30, ge=0, description="Days by which an event may arrive late.")
     epoch_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of times that are written as a number.")
     max_field_chars: int = Field(65_536, ge=64, description="Longest text of one field.")
@@ -106,6 +109,15 @@ class Clean(Section):
     max_file_mb: int = Field(16_384, ge=1, description="Largest raw file once unpacked, in MiB.")
     memory_mb: int = Field(2048, ge=512, description="Heap of the Spark driver, in MiB.")
     spark_master: str = Field("", description="Spark master of all stages; empty: here, `machine.threads` cores.")
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _names_users(cls, variable: str, info: ValidationInfo) -> str:
+        if variable.startswith(ENV_PREFIX):
+            raise ValueError(f"a variable that begins with {ENV_PREFIX} is a setting; take another name")
+        if variable and info.data.get("ids") == "reject":
+            raise ValueError("clean.ids = reject compares how ids are written, which hashes hide; keep them, or merge")
+        return variable
 
 
 class Admit(Section):

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines import contracts, forgotten, raw, spark
+from pipelines import contracts, forgotten, pseudonyms, raw, spark
 from pipelines.clean import books, duplicates, lake, landing, reading, replays, rules, spellings
 from pipelines.clean.books import Counted
 from pipelines.clean.lake import Partition
@@ -30,6 +30,7 @@ MANY_VALUED = ("event_id", "session_id", "order_id", "line", "row_key")  # a dic
 @stage
 def run(run: Run, folder: Path) -> None:
     """Clean what arrived since the last night; write which partitions of the lake the run reads, and the books."""
+    pseudonyms.keep(run.home, run.settings.clean)
     planned = lake.plan(run, files_of(run))
     pending = [partition for partitions in planned.values() for partition in partitions if not partition.is_clean]
     count_rows = sum(partition.count_rows for partition in pending)

@@ -73,9 +73,13 @@ def refuse_flood(pending: Sequence[Partition], books: Sequence[dict], max_share:
     (rule, count), days = rejected.most_common(1)[0], [partition.day for partition in pending]
     raise BadInput(
         f"{pending[0].table}: {rejected.total()} of {total} rows of {_span(days)} would be rejected, most ({count}) by "
-        f"the rule {rule}, for example {shown(examples[rule][:SHOWN_CHARS])}. Correct the files or the mapping in "
+        f"the rule {rule}{_example(examples[rule])}. Correct the files or the mapping in "
         f"nightshelf.toml; if this is right, raise clean.max_rejected_share above {rejected.total() / total:.3f}."
     )
+
+
+def _example(original: str | None) -> str:
+    return f", for example {shown(original[:SHOWN_CHARS])}" if original else ""
 
 
 def _rename(folder: Path) -> None:
@@ -87,7 +91,11 @@ def _rename(folder: Path) -> None:
 
 
 def _quote(run: Run, partition: Partition, paths: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> None:
-    """Put the text of each rejected row, as it stands in its file, beside it; of a forgotten user's nothing."""
+    """Put the text of each rejected row, as it stands in its file, beside it; of a forgotten user's nothing.
+
+    Where users have pseudonyms it is nowhere but in the raw file, from which `count_lines` tells how to read it again.
+    """
+    is_open = not run.settings.clean.pseudonym_key
     files = {file.path: file for file in partition.files}
     for path in paths:
         rows = pq.read_table(path)
@@ -95,11 +103,12 @@ def _quote(run: Run, partition: Partition, paths: Sequence[Path], connection: du
         keys = list(zip(*(rows[name].to_pylist() for name in ("file", "line", "count_lines")), strict=True))
         for file, line, count in keys:
             places.setdefault(file, {})[line] = count
-        texts = {f: originals(files[f], run.home, lines, run.settings.clean) for f, lines in places.items()}
-        is_kept = [rule != forgotten.RULE for rule in rows["rule"].to_pylist()]
+        read = places.items() if is_open else ()
+        texts = {f: originals(files[f], run.home, lines, run.settings.clean) for f, lines in read}
+        is_kept = [is_open and rule != forgotten.RULE for rule in rows["rule"].to_pylist()]
         told = [texts[file][line] if kept else None for (file, line, _), kept in zip(keys, is_kept, strict=True)]
         original = pa.array(told, pa.string())
-        quoted = rows.drop_columns(["count_lines"]).append_column("original", original)
+        quoted = (rows.drop_columns(["count_lines"]) if is_open else rows).append_column("original", original)
         named = quoted.append_column("run_id", pa.array([run.run_id] * len(rows), pa.string()))
         pq.write_table(named, path, compression="zstd")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import contracts, raw
+from pipelines import contracts, pseudonyms, raw
 from pipelines.raw import RawFile, removed
 from pipelines.run import Run, digest
 
@@ -103,6 +103,7 @@ def _rules_key(run: Run, table: str) -> str:
     settings = run.settings
     folders = (Path(__file__).parent, Path(raw.__file__).parent)
     source = [path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))]
-    limits = settings.clean.model_dump(exclude={"max_rejected_share", "memory_mb", "spark_master"})
+    limits = settings.clean.model_dump(exclude={"max_rejected_share", "memory_mb", "spark_master", "pseudonym_key"})
     told = [getattr(settings.columns, table), getattr(settings.files, table).model_dump(), settings.event_types]
-    return digest([source, repr(contracts.raw_tables()[table]), told, limits, settings.shop.model_dump(mode="json")])
+    shop, named = settings.shop.model_dump(mode="json"), pseudonyms.names(settings.clean).proof
+    return digest([source, repr(contracts.raw_tables()[table]), told, limits, shop, named])

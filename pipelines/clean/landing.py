@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipelines import pseudonyms
 from pipelines.contracts import Table
 from pipelines.errors import BadInput
+from pipelines.pseudonyms import Names
 from pipelines.raw import RawFile, parquet
 from pipelines.raw.files import expected_whole, shown, whole_stream
 from pipelines.raw.records import Block, Record, blank, blocks, first_record, is_utf8, problems, split
@@ -53,10 +55,11 @@ class Landed:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which source columns become which contract columns, and what marks the file's rows."""
+    """Which source columns become which contract columns, what marks the file's rows, and how they name users."""
 
     sources: Mapping[str, str]
     number: int
+    users: Names
 
     @property
     def schema(self) -> pa.Schema:
@@ -69,6 +72,8 @@ class Wanted:
         n = len(line)
         marks = {"line": line, "count_lines": count_lines, "problem": problem, "file_number": self.number}
         trimmed = {name: _trimmed(_column(text, pa.string(), n)) for name, text in texts.items()}
+        if "user_id" in trimmed:
+            trimmed["user_id"] = self.users.column(trimmed["user_id"])
         given = {**trimmed, **{name: value for name, value in marks.items() if value is not None}}
         columns = [_column(given.get(field.name), field.type, n) for field in self.schema]
         return pa.table(columns, schema=self.schema)
@@ -79,12 +84,12 @@ def land(
 ) -> Landed:
     """Write the rows of `file` to `target`: contract columns as text, without the space around it and null when nothing
     is left, with `line` (the first one, from 1), `count_lines`, `problem` (null for a row that could be read; else all
-    its texts are null) and `file_number`.
+    its texts are null) and `file_number`. Users have their pseudonyms here already, where there are any.
 
     Memory is bounded by the size of a block, whatever the file.
     Raises BadInput for a file that is broken, or not the one that was counted.
     """
-    wanted = Wanted(table.sources(mapping, file.columns), number)
+    wanted = Wanted(table.sources(mapping, file.columns), number, pseudonyms.names(limits))
     path = home / file.path
     if file.format == "parquet":
         with expected_whole(path, file.table, file.day):
@@ -305,7 +310,10 @@ def _has_all_ids(file: pq.ParquetFile, wanted: Wanted) -> bool:
 
 
 def _is_native(file: pq.ParquetFile, wanted: Wanted) -> bool:
-    """Whether Spark may read the file: plain types, names that stay apart without case, text that is clean."""
+    """Whether Spark may read the file: plain types, names that stay apart without case, text that is clean, and users
+    that go by their ids."""
+    if wanted.users.key and "user_id" in wanted.sources:
+        return False
     names = file.schema_arrow.names
     needed = [name for name in names if name in wanted.sources.values()]
     kinds = [_plain(file.schema_arrow.field(n).type) for n, name in enumerate(names) if name in needed]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import forgotten, markets, run, settings, warehouse
+from pipelines import forgotten, markets, pseudonyms, run, settings, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.forget import delivered, lake, runs
@@ -23,16 +23,18 @@ def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -
     """
     root, now = home or run.home(), dt.datetime.now(dt.UTC)
     told = settings.load(root)
-    wanted = {_written(user, told) for user in users}
-    _refuse(root, told, wanted, why, now)
+    names = pseudonyms.require(root, told.clean)
+    wanted = {names.of(user) for user in users}
+    said = wanted | {user.strip() for user in users}  # the shop's ids, where the tables have pseudonyms
+    _refuse(root, told, said, why, now)
     owner = f"cli:{os.uname().nodename}:{os.getpid()}"
     take_lease(root, FORGETTING, owner, now)
     try:
         counts = {"users": forgotten.add(root, wanted)}
-        raw_rows, since = delivered.erase(root, told, wanted)
+        raw_rows, since = delivered.erase(root, told, wanted, said)
         counts |= {"raw_rows": raw_rows, "lake_partitions": lake.erase(root, wanted, since)}
         counts |= {"run_rows": runs.erase(root, wanted), "release_rows": _erase_releases(root, told, wanted)}
-        counts |= {"log_lines": runs.erase_logs(markets.house(root), wanted)}
+        counts |= {"log_lines": runs.erase_logs(markets.house(root), said)}
     finally:
         release_lease(root, FORGETTING, owner)
     if not any(counts.values()):
@@ -42,12 +44,6 @@ def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -
     return proof
 
 
-def _written(user: str, told: Settings) -> str:
-    """The id as cleaning writes it."""
-    plain = user.strip()
-    return " ".join(plain.lower().split()) if told.clean.ids == "merge" else plain
-
-
 def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: dt.datetime) -> None:
     if not users or "" in users or not why.strip():
         raise BadSetting("Forgetting wants users, and a reason, which is kept with the proof.")
@@ -55,7 +51,9 @@ def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: d
         raise BadSetting("The reason names a user, and is kept. Say it without.")
     if named := [user for user in users if user in told.bots.allow]:
         raise BadSetting(f"bots.allow names {len(named)} of these users. Take them out of {settings.file(home)} first.")
-    if count := len({_written(one.user_id, told) for one in asked.read(home, told.shelves)}.intersection(users)):
+    if count := len(
+        {pseudonyms.of(told.clean, one.user_id) for one in asked.read(home, told.shelves)}.intersection(users)
+    ):
         raise BadSetting(f"{asked.FILE} names {count} of these users. Take them out of {home / asked.FILE} first.")
     busy = [path.stem for path in (home / "runs").glob("*.lease") if run.is_worked_on(home, path.stem, now)]
     if busy:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import contracts, raw
+from pipelines import contracts, pseudonyms, raw
 from pipelines.clean import landing
 from pipelines.errors import BadInput
 from pipelines.raw import RawFile
@@ -30,15 +30,20 @@ UNREADABLE = "select line, count_lines from read_parquet(?) where problem is not
 FOLDED = "lower(regexp_replace(user_id, '\\s+', ' ', 'g'))"
 
 
-def erase(home: Path, told: Settings, users: Collection[str]) -> tuple[int, dt.date | None]:
+def erase(home: Path, told: Settings, users: Collection[str], said: Collection[str]) -> tuple[int, dt.date | None]:
     """Rows that were taken out, and the first arrival day of which one was.
 
-    Of rows that could not be read, those in which a user's id stands go too.
+    `users` are as the tables have them. Of rows that could not be read, those in which one of the ids `said` stands go
+    too.
     """
     raw.removed.clear(home)
     count, days = 0, []
     for file in (file for file in raw.inventory(home, dt.date.max, TABLES, told) if not file.is_removed):
-        rows = _of_parquet(home, file, told, users) if file.format == "parquet" else _of_text(home, file, told, users)
+        rows = (
+            _of_parquet(home, file, told, users)
+            if file.format == "parquet"
+            else _of_text(home, file, told, users, said)
+        )
         count += rows
         days += [file.day] * bool(rows)
     return count, min(days, default=None)
@@ -49,15 +54,15 @@ def mentions(users: Collection[str]) -> re.Pattern[str]:
     return re.compile(rf"(?:^|[^\w-])(?:{'|'.join(map(re.escape, sorted(users)))})(?:$|[^\w-])")
 
 
-def _of_text(home: Path, file: RawFile, told: Settings, users: Collection[str]) -> int:
-    found = _lines(home, file, told, users)
+def _of_text(home: Path, file: RawFile, told: Settings, users: Collection[str], said: Collection[str]) -> int:
+    found = _lines(home, file, told, users, said)
     if found:
         gone = np.array([line + n for line, count in found.items() for n in range(count)])
         _replace(home / file.path, _without(home / file.path, file, told, gone), file.dialect.compression)
     return len(found)
 
 
-def _lines(home: Path, file: RawFile, told: Settings, users: Collection[str]) -> dict[int, int]:
+def _lines(home: Path, file: RawFile, told: Settings, users: Collection[str], said: Collection[str]) -> dict[int, int]:
     """First line of each row that goes, and how many lines it has."""
     table, mapping = contracts.raw_tables()[file.table], getattr(told.columns, file.table)
     user = FOLDED if told.clean.ids == "merge" else "user_id"
@@ -66,7 +71,7 @@ def _lines(home: Path, file: RawFile, told: Settings, users: Collection[str]) ->
         rows = str(landed.path)
         found = dict(connection.execute(OF_USERS.format(user=user), [rows, sorted(users)]).fetchall())
         unreadable = dict(connection.execute(UNREADABLE, [rows]).fetchall())
-    texts, pattern = originals(file, home, unreadable, told.clean), mentions(users)
+    texts, pattern = originals(file, home, unreadable, told.clean), mentions(said)
     return found | {line: unreadable[line] for line, text in texts.items() if pattern.search(text)}
 
 
@@ -95,7 +100,8 @@ def _of_parquet(home: Path, file: RawFile, told: Settings, users: Collection[str
         return 0
     with raw.parquet(path, file.dialect, told.clean.max_file_mb, home / "lake") as opened:
         rows, codec = opened.read(), opened.metadata.row_group(0).column(0).compression if len(file.columns) else "NONE"
-    kept = np.array([_text(value, told) not in users for value in rows[column].to_pylist()], dtype=bool)
+    names = pseudonyms.names(told.clean)
+    kept = np.array([names.of(_text(value)) not in users for value in rows[column].to_pylist()], dtype=bool)
     if kept.all():
         return 0
     sink = pa.BufferOutputStream()
@@ -104,10 +110,9 @@ def _of_parquet(home: Path, file: RawFile, told: Settings, users: Collection[str
     return int((~kept).sum())
 
 
-def _text(value: object, told: Settings) -> str:
+def _text(value: object) -> str:
     """An id as cleaning reads it: a whole float loses its point."""
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-    return " ".join(text.lower().split()) if told.clean.ids == "merge" else text
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _replace(path: Path, chunks: Iterator[bytes], compression: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pipelines import pseudonyms
 from pipelines.errors import BadInput
 from pipelines.raw.files import RawFile
 from pipelines.run import write_json
@@ -111,7 +112,8 @@ def require(home: Path, files: Iterable[RawFile], clean: Clean) -> None:
 
 def written(clean: Clean) -> str:
     """How cleaning writes ids, in words."""
-    return f"clean.ids = {clean.ids}"
+    proof = pseudonyms.names(clean).proof
+    return f"clean.ids = {clean.ids}" + (f", users by the key that proves as {proof[:12]}" if proof else "")
 
 
 def _told(days: Sequence[Removed]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipelines import contracts, warehouse
+from pipelines import contracts, pseudonyms, warehouse
 from pipelines.audit import asked, verdicts
 from pipelines.audit.asked import Pair
 from pipelines.audit.proposals import proposals
@@ -52,7 +52,8 @@ def _typed(name: str, source: str) -> str:
 def wanted(run: Run) -> Sequence[Pair]:
     """The pairs of `audit.csv`, none where it has become wrong since the night began: a question keeps no list back."""
     try:
-        return asked.read(run.home, run.settings.shelves)
+        pairs = asked.read(run.home, run.settings.shelves)
+        return [pair._replace(user_id=pseudonyms.of(run.settings.clean, pair.user_id)) for pair in pairs]
     except BadSetting as error:
         LOG.warning("%s audit: %s The lists are built, and none of its pairs is told of.", run.run_id, error)
         return []
