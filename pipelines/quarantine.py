@@ -101,8 +101,8 @@ class Wanted:
 class Open:
     """A rejected row that does not count yet.
 
-    `original` is None where it stood in a raw file alone that is gone. `values` are as they were written, under the shop's
-    names; none when the row could not be split.
+    `original` is None where it stood in a raw file alone that is gone. `values` are as they were written, under the
+    shop's names; none when the row could not be split.
     """
 
     table: str

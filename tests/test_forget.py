@@ -144,9 +144,9 @@ def test_a_text_file_loses_the_users_rows_and_nothing_else(tmp_path: Path, name:
     path.parent.mkdir(parents=True)
     path.write_bytes(pack(write(ROWS).encode(encoding)))
     (tmp_path / "lake").mkdir()
-    assert delivered.erase(tmp_path, told, {"anna"}) == (2, dt.date(2026, 3, 1))
+    assert delivered.erase(tmp_path, told, {"anna"}, {"anna"}) == (2, dt.date(2026, 3, 1))
     assert unpack(path.read_bytes()) == write(KEPT).encode(encoding)
-    assert delivered.erase(tmp_path, told, {"anna"}) == (0, None)
+    assert delivered.erase(tmp_path, told, {"anna"}, {"anna"}) == (0, None)
     assert [one.name for one in path.parent.iterdir()] == [name]
 
 
@@ -158,7 +158,7 @@ def test_a_parquet_file_keeps_its_schema(tmp_path: Path):
         {"made": "by hand"}
     )
     pq.write_table(table, path, compression="gzip")
-    assert delivered.erase(tmp_path, PLAIN, {"7"}) == (1, dt.date(2026, 3, 1))
+    assert delivered.erase(tmp_path, PLAIN, {"7"}, {"7"}) == (1, dt.date(2026, 3, 1))
     assert pq.read_table(path).equals(table.slice(1), check_metadata=True)
     assert pq.read_metadata(path).row_group(0).column(0).compression == "GZIP"
 
@@ -167,7 +167,7 @@ def test_rows_that_nobody_could_read_go_where_the_id_stands_alone(tmp_path: Path
     """A broken line may be the user's; one with a longer id in it is not."""
     lines = [event(1), '{"user_id": "bert", "event', '{"user_id": "bertram", "event', '{"bert']
     path = deliver(tmp_path, "events", DAY, lines)
-    assert delivered.erase(tmp_path, PLAIN, {"bert"}) == (2, dt.date(2026, 3, 1))
+    assert delivered.erase(tmp_path, PLAIN, {"bert"}, {"bert"}) == (2, dt.date(2026, 3, 1))
     assert path.read_text().splitlines()[1:] == [lines[2]]
 
 
@@ -177,7 +177,7 @@ def test_an_encoding_from_which_no_rows_can_be_taken_is_refused(tmp_path: Path):
     path.parent.mkdir(parents=True)
     path.write_bytes(csv(ROWS).encode("utf-16"))
     with pytest.raises(BadInput, match=r"part\.csv is written in utf-16.*as UTF-8"):
-        delivered.erase(tmp_path, PLAIN, {"anna"})
+        delivered.erase(tmp_path, PLAIN, {"anna"}, {"anna"})
     assert path.read_bytes() == csv(ROWS).encode("utf-16")
 
 

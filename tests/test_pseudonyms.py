@@ -53,7 +53,7 @@ def test_a_key_that_is_missing_or_short_is_found_before_the_night(
         monkeypatch.delenv("SHOP_KEY")
     else:
         monkeypatch.setenv("SHOP_KEY", value)
-    with pytest.raises(BadSetting, match="SHOP_KEY, which (is not set|holds 5 characters)") as told:
+    with pytest.raises(BadSetting, match=r"SHOP_KEY, which (is not set|holds 5 characters)") as told:
         check.inputs(shop, settings.load(shop), DAY)
     assert "short" not in str(told.value)
 
@@ -70,7 +70,7 @@ def test_another_key_is_found_before_the_night(shop: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("wrong", [{"pseudonym_key": "NIGHTSHELF_KEY"}, {"pseudonym_key": "K", "ids": "reject"}])
 def test_what_cannot_work_is_refused(wrong: dict[str, str]):
     """A variable that would be taken for a setting; and spellings are not compared once they are hashed."""
-    with pytest.raises(BadSetting, match="is a setting|compares how ids are written"):
+    with pytest.raises(BadSetting, match=r"is a setting|compares how ids are written"):
         settings.parse({"clean": wrong})
 
 
