@@ -2,8 +2,11 @@
 
 import datetime as dt
 import itertools
+import os
 import random
 import string
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,6 +255,42 @@ def test_a_server_without_room_keeps_the_release_before(server: Server, run: Run
     assert house.kept() == [warehouse.current(run.home)] == [first]
     server.perform("drop event trigger no_room", database=database)
     assert publish(run, "2026-03-02", 2) == warehouse.current(run.home)
+
+
+@pytest.fixture
+def small_disk(server: Server) -> Iterator[Path]:
+    """Two MiB of memory as the disk of what the loader makes."""
+    place = server.folder / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "small", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
+    try:
+        os.chown(place, server.user or os.geteuid(), -1)
+        server.perform(
+            f"create tablespace small location '{place}'",
+            "grant create on tablespace small to loader",
+            "alter role loader set default_tablespace = small",
+        )
+        yield place
+        server.perform("alter role loader reset default_tablespace")
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_of_the_server_keeps_the_release_before(run: Run, house: Postgres, small_disk: Path):
+    """Not a byte is left amid the filling; readers read on, and with room the same night is published."""
+    first = publish(run, "2026-03-01", 1)
+    large = tuple((f"i{n}", LONG, "", n) for n in range(300))  # 6 MB that do not shrink
+    with pytest.raises(NoRoom, match=r"server in WAREHOUSE_LOADER is full \(could not extend file .* No space left"):
+        publish(run, "2026-03-02", 2, large)
+    assert asked(house, "select count(*) from nightshelf.items") == [(2,)]
+    assert house.kept() == [warehouse.current(run.home)] == [first]
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert publish(run, "2026-03-02", 2, large) == warehouse.current(run.home)
+    assert asked(house, "select count(*) from nightshelf.items") == [(300,)]
 
 
 def test_a_rollback_takes_less_than_a_second(run: Run, house: Postgres):
