@@ -1,0 +1,82 @@
+"""What it takes to read everything that people did from the marts, as matrix and as rows.
+
+    python benchmarks/acts.py --users 200000 --items 20000 --rows 4000000
+
+Rows are days on which a user met an item. Each figure is of a process of its own, in a temporary folder.
+"""
+
+import argparse
+import datetime as dt
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import settings
+from pipelines.marts import Marts
+
+DAY = dt.date(2026, 3, 1)
+READS = ("interactions", "acts")
+MARTS = """
+    create table users as select 'u' || lpad(range::varchar, 9, '0') as user_id, null::date as flagged_date
+    from range({users});
+    create table catalogue as select 'i' || lpad(range::varchar, 9, '0') as item_id from range({items});
+    create table interactions as
+    select
+        'u' || lpad((hash(range) % {users})::varchar, 9, '0') as user_id,
+        'i' || lpad((hash(-range) % {items})::varchar, 9, '0') as item_id,
+        date '{day}' - (range % 90)::integer as event_date,
+        event_date as known_date,
+        1.0 as weight,
+        (range % 5 = 0)::integer as count_purchases
+    from range({rows});
+"""
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--users", type=int, default=200_000)
+    ask.add_argument("--items", type=int, default=20_000)
+    ask.add_argument("--rows", type=int, default=4_000_000)
+    ask.add_argument("--read", choices=("nothing", *READS), help=argparse.SUPPRESS)
+    ask.add_argument("--path", help=argparse.SUPPRESS)
+    told = ask.parse_args()
+    if told.read:
+        print(*measured(told.path, told.read))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "marts.duckdb")
+        with duckdb.connect(path) as connection:
+            connection.execute(MARTS.format(users=told.users, items=told.items, rows=told.rows, day=DAY))
+        print_costs(path, told.rows)
+
+
+def measured(path: str, read: str) -> tuple[float, float]:
+    """CPU seconds, and peak resident MiB of this process; of `nothing`, with ids at hand and no rows."""
+    run = SimpleNamespace(settings=settings.Settings(), of=lambda *_: path)
+    started, marts = time.process_time(), Marts(run)  # type: ignore[arg-type]
+    held = (len(marts.users), len(marts.items)) if read == "nothing" else getattr(marts, read)(DAY)
+    del held
+    return time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def print_costs(path: str, rows: int) -> None:
+    table = Table("read", "CPU s", "peak MiB", "bytes a row", title=f"{rows:,} rows")
+    least = 0.0
+    for read in ("nothing", *READS):
+        asked = [sys.executable, __file__, "--read", read, "--path", path]
+        seconds, peak = map(float, subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split())
+        least = least or peak
+        table.add_row(read, f"{seconds:.1f}", f"{peak:.0f}", f"{(peak - least) * 2**20 / rows:.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
