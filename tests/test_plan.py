@@ -110,6 +110,25 @@ def test_processes_that_train_together_are_counted():
     assert three.memory_bytes - one.memory_bytes == 3 * needs.LEARNING
 
 
+@pytest.mark.parametrize(("stage", "section"), [("train_als", "als"), ("fuse", "fuse")])
+def test_java_is_counted_where_spark_works(stage: str, section: str):
+    """Its heap and what it takes beside that stand on top of our own process, and a refusal names the heap."""
+    told = parse({section: {"engine": "spark"}})
+    ours, theirs = (by_stage(RETAIL, one)[stage] for one in (TOLD, told))
+    assert theirs.memory_bytes - ours.memory_bytes == TOLD.clean.memory_mb * MIB + needs.BEYOND_HEAP
+    assert "clean.memory_mb (2048)" in plan._lower(stage, told)
+    assert "clean.memory_mb" not in plan._lower(stage, TOLD)
+
+
+def test_factors_by_mllib_are_foretold_to_take_longer():
+    """Also beside a night whose factors were ours: by as much as a sweep was measured to."""
+    there = parse({"als": {"engine": "spark"}})
+    seconds = [by_stage(LARGE, told, night_of(LARGE))["train_als"].wall_seconds for told in (TOLD, there)]
+    by_table = [by_stage(LARGE, told)["train_als"].wall_seconds for told in (TOLD, there)]
+    assert by_table[1] / by_table[0] == pytest.approx(needs.MLLIB, rel=0.01)
+    assert seconds[1] > seconds[0]
+
+
 def test_lowered_settings_lower_what_a_night_held_in_proportion():
     """Half of the arrays hold half of what the rows held, however much the table overrates them."""
     half = parse({"fuse": {"learn_users": 10_000, "memory_mb": 16}})

@@ -113,7 +113,10 @@ def _of_memory(run: Run, left: Sequence[Estimate]) -> list[str]:
 
 def _lower(stage: str, told: Settings) -> str:
     """The settings that make a stage smaller, as they are."""
-    named = [f"{name} ({attrgetter(name)(told)})" for name in LOWER.get(stage, ())]
+    lower = LOWER.get(stage, ())
+    if needs.uses_spark(stage, told):
+        lower = tuple(dict.fromkeys([*lower, "clean.memory_mb"]))  # of Java, which stands beside all that is counted
+    named = [f"{name} ({attrgetter(name)(told)})" for name in lower]
     return f"Lower {' or '.join(named)}" if named else "Take a larger machine"
 
 

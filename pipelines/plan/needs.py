@@ -23,6 +23,7 @@ BUYERS = 0.5  # share of users who buy within one window
 UNION = 2.8  # candidates of a user over what one source may propose
 FILLED = 0.6  # candidates that a user has over those that could be kept
 ROW_OF_IDS = 160  # bytes of a row of a frame with two ids, which are text there, and three numbers
+MLLIB = 22  # CPU seconds of a sweep in Spark over those of ours (benchmarks/als.py)
 NEIGHBOURLY = 3000  # sparse neighbours: a pair of items costs as much as so many steps of EASE
 
 
@@ -39,10 +40,16 @@ class Need:
 
 def resident(stage: str, told: Settings) -> float:
     """Bytes that a stage holds whatever the shop."""
+    java = told.clean.memory_mb * MIB + BEYOND_HEAP if uses_spark(stage, told) else 0
     if stage == "clean":
-        return told.clean.memory_mb * MIB + BEYOND_HEAP
+        return java
     started = told.profile.processes if stage == "train_profile" and told.profile.processes > 1 else 0
-    return PYTHON + started * LEARNING
+    return PYTHON + started * LEARNING + java
+
+
+def uses_spark(stage: str, told: Settings) -> bool:
+    """Whether Java works beside a stage's own process."""
+    return {"clean": "spark", "train_als": told.als.engine, "fuse": told.fuse.engine}.get(stage) == "spark"
 
 
 def nothing(size: Size, told: Settings) -> float:
@@ -88,7 +95,8 @@ def scratch(size: Size, told: Settings) -> float:
 
 
 def als_work(size: Size, told: Settings) -> float:
-    return cuts(told) * told.als.epochs * told.als.factors * size.count_events
+    slower = MLLIB if told.als.engine == "spark" else 1
+    return cuts(told) * told.als.epochs * told.als.factors * size.count_events * slower
 
 
 def als_arrays(size: Size, told: Settings) -> float:
