@@ -22,7 +22,7 @@ QUERIES_PER_EVENT = 0.02  # distinct ones
 BUYERS = 0.5  # share of users who buy within one window
 UNION = 2.8  # candidates of a user over what one source may propose
 FILLED = 0.6  # candidates that a user has over those that could be kept
-ROW_OF_IDS = 160  # bytes of a row of a frame with two ids, which are text there, and three numbers
+ROW_OF_ACTS = 160  # bytes of a row of what people did, with what sorting takes: 133 to 196 (benchmarks/acts.py)
 MLLIB = 22  # CPU seconds of a sweep in Spark over those of ours (benchmarks/als.py)
 NEIGHBOURLY = 3000  # sparse neighbours: a pair of items costs as much as so many steps of EASE
 
@@ -100,8 +100,8 @@ def als_work(size: Size, told: Settings) -> float:
 
 
 def als_arrays(size: Size, told: Settings) -> float:
-    """Rows with ids; the matrix (U, I) in four copies of 12 bytes a cell; float32 factors of every cut."""
-    return (ROW_OF_IDS + 4 * 12) * size.count_events + als_disk(size, told)
+    """Rows of acts; the matrix (U, I) in four copies of 12 bytes a cell; float32 factors of every cut."""
+    return (ROW_OF_ACTS + 4 * 12) * size.count_events + als_disk(size, told)
 
 
 def als_disk(size: Size, told: Settings) -> float:
@@ -120,8 +120,8 @@ def neighbours_work(size: Size, told: Settings) -> float:
 
 def neighbours_arrays(size: Size, told: Settings) -> float:
     """Of EASE (I, I) as a sparse product of 12 bytes a cell, in float64 and in float32; else a block of 1024 items
-    against all, a third of its cells stored at 60 bytes, and (I, kept) twice at 12. Rows with ids in both cases."""
-    items, rows = size.count_items, (ROW_OF_IDS + 4 * 12) * size.count_events
+    against all, a third of its cells stored at 60 bytes, and (I, kept) twice at 12. Rows of acts in both cases."""
+    items, rows = size.count_items, (ROW_OF_ACTS + 4 * 12) * size.count_events
     return rows + (24 * items**2 if is_dense(size, told) else items * (1024 * 20 + 24 * told.neighbours.kept))
 
 
@@ -138,11 +138,11 @@ def profile_work(size: Size, told: Settings) -> float:
 
 def profile_arrays(size: Size, told: Settings) -> float:
     """Histories (U, H) of 30 bytes a place, with what is withheld of them and the attention; examples (N, H) of 17, one
-    event in five being a first purchase, but no more than are drawn; rows with ids; vectors."""
+    event in five being a first purchase, but no more than are drawn; rows of acts; vectors."""
     profile = told.profile
     examples = min(size.count_events / 5, profile.history_steps * profile.batch_size)
     places = (30 * size.count_users + 17 * examples) * profile.history_length
-    return places + ROW_OF_IDS * size.count_events + profile_disk(size, told)
+    return places + ROW_OF_ACTS * size.count_events + profile_disk(size, told)
 
 
 def profile_disk(size: Size, told: Settings) -> float:
@@ -158,9 +158,9 @@ def fuse_work(size: Size, told: Settings) -> float:
 
 
 def fuse_arrays(size: Size, told: Settings) -> float:
-    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows with ids; the sources of one cut."""
+    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows of acts; the sources of one cut."""
     sources = als_disk(size, told) / cuts(told) + profile_disk(size, told) / cuts(told)
-    return 850 * lesson_rows(size, told) + ROW_OF_IDS * size.count_events + sources + told.fuse.memory_mb * MIB
+    return 850 * lesson_rows(size, told) + ROW_OF_ACTS * size.count_events + sources + told.fuse.memory_mb * MIB
 
 
 def fuse_disk(size: Size, told: Settings) -> float:
