@@ -36,6 +36,7 @@ class Column:
     renamed_from: str | None = None  # published only: the name in the version before, which goes on being readable
     is_optional: bool = False  # input only: the file may lack the column
     is_filled: bool = False  # input only: cleaning adds it
+    is_list: bool = False  # input only: several values, which the lake has as one text
     default: Any = None
 
 
@@ -135,6 +136,7 @@ def _column(node: Mapping[str, Any], table: str, path: Path) -> Column:
         description=" ".join(node.get("description", "").split()),
         is_optional=bool(meta.get("is_optional")),
         is_filled=bool(meta.get("filled")),
+        is_list=bool(meta.get("list")),
         default=meta.get("default"),
         renamed_from=_old_name(meta, f"{path.name}: {table}.{node['name']}"),
         **facts,

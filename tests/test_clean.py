@@ -212,3 +212,20 @@ def test_a_file_that_changed_since_the_run_opened_is_refused(shop: Path):
     deliver(shop, "events", "2026-03-01", [event(1), event(2)])
     with pytest.raises(BadInput, match=r"dt=2026-03-01/part.jsonl: changed or gone since 2026-03-01.test was opened"):
         clean.run(run)
+
+
+def test_tags_are_one_text_however_they_were_written(tmp_path: Path):
+    """A text with bars, a list of JSON or of Parquet: each tag once, in order; what is no tag is none."""
+    told = ["gift | eco|gift", ["gift", "eco", " "], "[draft]", [], " | ", None]
+    deliver(
+        tmp_path, "items", str(DAY), [{**ITEMS[0], "item_id": f"j{n}", "tags": tags} for n, tags in enumerate(told)]
+    )
+    path = deliver(tmp_path, "items", str(DAY), [], name="part.parquet")
+    pq.write_table(pa.table({"item_id": ["p0"], "title": ["Pot"], "tags": [["new", "eco"]]}), path)
+    deliver(tmp_path, "items", str(DAY), ITEMS, name="without.jsonl")
+    deliver(tmp_path, "events", str(DAY), TRUE)
+    run = cleaned(tmp_path)
+    lake = f"{run.lake}/items/*/*/verdict=accepted/*.parquet"
+    found = dict(duckdb.sql(f"select item_id, tags from read_parquet('{lake}')").fetchall())
+    assert [found[f"j{n}"] for n in range(len(told))] == ["eco|gift", "eco|gift", "[draft]", None, None, None]
+    assert (found["p0"], found["i1"]) == ("eco|new", None)

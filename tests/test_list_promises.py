@@ -14,7 +14,7 @@ from scipy import sparse
 
 from pipelines.rules import Rule, obeyed
 from pipelines.rules.rule import BARS, COUNTED, ITEM_TABLES
-from pipelines.rules.scope import Goods, addressed
+from pipelines.rules.scope import Goods, People, addressed
 from pipelines.shelve import effects, placing
 from pipelines.shelve.builder import FRESH, NEW, STANDS
 from pipelines.shelve.chance import Draws
@@ -24,11 +24,16 @@ from pipelines.shelve.shares import Share
 DAY, ITEMS, USERS, WIDTH = dt.date(2026, 3, 1), 14, 6, 8
 SHELVES = {"for_you": "for_you", "discover": "discover", "buy_again": "buy_again", "own": "discover"}
 COUNTRIES = np.array(["France", "Spain", None], dtype=object)
+SEGMENTS = np.array(["trade", None], dtype=object)
+NAMED = ("parent_id", "category", "brand", "seller")
+TAGS = ["eco", "eco|gift", "gift"]
 VALUES = {
     "item_id": [f"i{n}" for n in range(ITEMS)],
     "parent_id": ["p0", "p1"],
     "category": ["cups", "pans"],
     "brand": ["Acme", "Bolt"],
+    "tag": ["eco", "gift"],
+    "seller": ["own", "Bolt Direct"],
     "min_price_cents": [100, 300],
     "max_price_cents": [300, 500],
     "min_age_days": [0, 10],
@@ -58,21 +63,24 @@ def items_of(placed: Placed) -> np.ndarray:
 
 
 def random_rule(dice: np.random.Generator, number: int) -> Rule:
-    """A rule that makes sense, of any action and scope, for anybody or a country, here or everywhere."""
+    """A rule that makes sense, of any action and scope, for anybody, a country or a segment, here or everywhere."""
     action = str(dice.choice([*BARS, *COUNTED]))
     names = ["item_id"] if action == "pin" else dice.choice(list(VALUES), size=dice.integers(1, 3), replace=False)
     told: dict[str, Any] = {str(name): VALUES[str(name)][dice.integers(len(VALUES[str(name)]))] for name in names}
     told |= {"value": int(dice.integers(1, 4))} if action in COUNTED else {}
-    told |= {"per": str(dice.choice(["brand", "category"]))} if action == "cap" and dice.random() < 0.5 else {}
+    told |= (
+        {"per": str(dice.choice(["brand", "category", "seller"]))} if action == "cap" and dice.random() < 0.5 else {}
+    )
     told |= {"country": "France"} if dice.random() < 0.3 else {}
+    told |= {"segment": "trade"} if dice.random() < 0.3 else {}
     told |= {"placement": str(dice.choice(list(SHELVES)))} if dice.random() < 0.2 else {}
     return Rule(rule_id=f"r{number}", action=action, priority=int(dice.integers(3)), owner="ann", reason="x", **told)
 
 
 def random_catalogue(dice: np.random.Generator) -> pd.DataFrame:
     told = {
-        name: np.where(dice.random(ITEMS) < 0.7, dice.choice(np.array(VALUES[name], dtype=object), ITEMS), None)
-        for name in ("parent_id", "category", "brand")
+        name: np.where(dice.random(ITEMS) < 0.7, dice.choice(np.array(values, dtype=object), ITEMS), None)
+        for name, values in ({name: VALUES[name] for name in NAMED} | {"tags": TAGS}).items()
     }
     prices = pd.array(dice.choice([100, 300, 500], ITEMS), dtype="Int64")
     prices[dice.random(ITEMS) < 0.2] = pd.NA
@@ -112,7 +120,9 @@ def shops(draw: st.DrawFn) -> Shop:
         fits=fits,
         families=np.arange(ITEMS) if is_again else families(catalogue),
         vectors=(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
-        audience=Audience(dice.choice(COUNTRIES, USERS), sparse.csr_matrix(bought.astype(float))),
+        audience=Audience(
+            People(dice.choice(COUNTRIES, USERS), dice.choice(SEGMENTS, USERS)), sparse.csr_matrix(bought.astype(float))
+        ),
         popular=random_popular(dice),
         fills=name in ("for_you", "discover"),
         shares=draw(st.sampled_from([(), shares[:1], shares])),
@@ -127,14 +137,14 @@ def broken(shop: Shop, shown: np.ndarray) -> dict[str, int]:
     users, places = np.nonzero(shown >= 0)
     goods = shop.placing.goods.catalogue
     names, ids = np.array([f"u{n}" for n in range(USERS)], dtype=object), goods["item_id"].to_numpy(dtype=object)
-    owners, theirs = np.nonzero(shop.bought)
+    people, (owners, theirs) = shop.placing.audience.people, np.nonzero(shop.bought)
     arrived = [pd.Timestamp(DAY) - pd.Timedelta(days=int(age)) for age in shop.ages_days]
     rules = pd.DataFrame([rule.model_dump() for rule in shop.placing.rules], columns=list(Rule.model_fields))
     tables = {
         "user_recommendations": pd.DataFrame({"user_id": names[users], "item_id": ids[shown[users, places]]}).assign(
             placement=shop.placing.placement
         ),
-        "users": pd.DataFrame({"user_id": names, "country": shop.placing.audience.countries}),
+        "users": pd.DataFrame({"user_id": names, "country": people.countries, "segment": people.segments}),
         "user_history": pd.DataFrame({"user_id": names[owners], "item_id": ids[theirs], "is_bought": True}),
         "catalogue": goods.assign(is_available=shop.placing.is_available, first_arrival_date=arrived),
         "rules": rules.astype({name: "Int64" if name.startswith(("min_", "max_")) else "string" for name in rules}),
@@ -149,9 +159,9 @@ def broken(shop: Shop, shown: np.ndarray) -> dict[str, int]:
 
 def capped(shop: Shop, user: int, items: np.ndarray, pinned: np.ndarray) -> np.ndarray:
     """(I,) bool: what a cap holds off a shelf that has `items`, none of which is one row too many."""
-    full, countries = np.zeros(ITEMS, dtype=bool), shop.placing.audience.countries[[user]]
+    full, reader = np.zeros(ITEMS, dtype=bool), shop.placing.audience.people.of(np.array([user]))
     for _, rule in shop.placing._numbered("cap"):
-        if np.all(addressed(rule, countries)):
+        if np.all(addressed(rule, reader)):
             groups = shop.placing.goods.groups(rule)
             for group in np.unique(groups[groups >= 0]):
                 count = (groups[items] == group).sum()
@@ -209,7 +219,7 @@ def test_what_may_stand_is_pinned_where_the_first_pin_says(shop: Shop):
     if first is None:
         return
     (item,), users = np.flatnonzero(shop.placing.goods.covered(first)), np.arange(USERS)
-    items, told = np.full(USERS, item), addressed(first, shop.placing.audience.countries)
+    items, told = np.full(USERS, item), addressed(first, shop.placing.audience.people)
     may = told & (shop.placing.barred(users, items) == STANDS) & shop.placing._eligible(users, items)
     for shown in items_of(placed)[may]:
         assert shown[min(first.value or 0, int((shown >= 0).sum())) - 1] == item

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from pipelines import shelve
 from pipelines.rules import Rule, obeyed
-from pipelines.rules.scope import Goods
+from pipelines.rules.scope import Goods, People
 from pipelines.shelve import effects
 from pipelines.shelve.builder import NEW, STANDS
 from pipelines.shelve.chance import Draws
@@ -26,10 +26,13 @@ CATALOGUE = pd.DataFrame(
         "parent_id": [None, "p", "p", None, None, None, None, None],
         "category": "things",
         "brand": ["Acme", "Acme", "Acme", "Bolt", "Bolt", "Bolt", "Bolt", "Bolt"],
+        "tags": ["eco|gift", None, None, None, None, None, None, None],
+        "seller": [None, None, None, "own", None, None, None, None],
         "price_cents": pd.array([100] * 8, dtype="Int64"),
     }
 )
 COUNTRIES = np.array(["France", "Spain", None], dtype=object)
+SEGMENTS = np.array([None, "trade", None], dtype=object)
 BOUGHT = sparse.csr_matrix(np.eye(3, 8))  # the first user has a, the second b, the third c
 POPULAR = Popular(("France",), np.array([[5, 0]]), np.array([6, 5, 1]), np.array([6, 5, 1, 0, 2, 3, 4, 7]))
 
@@ -52,7 +55,7 @@ def placing(*rules: Rule, placement: str = "for_you", length: int = 4, gone: str
         fits=np.ones(8, dtype=bool),
         families=np.arange(8) if placement == "buy_again" else families(CATALOGUE),
         vectors=np.eye(8, dtype=np.float32),
-        audience=Audience(COUNTRIES, BOUGHT),
+        audience=Audience(People(COUNTRIES, SEGMENTS), BOUGHT),
         popular=POPULAR,
         fills=placement != "buy_again",
     )
@@ -172,7 +175,7 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
     told = pd.DataFrame([one.model_dump() for one in rules], columns=list(Rule.model_fields))
     told = told.astype({name: "Int64" if name.startswith(("min_", "max_")) else "string" for name in told})
     goods = CATALOGUE.assign(is_available=~CATALOGUE["item_id"].isin(list(gone)), first_arrival_date="2026-02-01")
-    people = pd.DataFrame({"user_id": ["u1", "u2"], "country": ["France", "Spain"]})
+    people = pd.DataFrame({"user_id": ["u1", "u2"], "country": ["France", "Spain"], "segment": ["trade", None]})
     bought = pd.DataFrame({"user_id": ["u1"], "item_id": ["a"], "is_bought": [True]})
     is_shelf = shelves["placement"].isin(["for_you", "discover", "buy_again"])
     tables = {"user_recommendations": shelves[is_shelf], "users": people, "user_history": bought, "rules": told}
@@ -196,6 +199,12 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
         (("for_you", "u1", "a"), [rule("r", "deny", brand="Acme", placement="discover")], None),
         (("for_you", "u1", "a"), [rule("r", "deny", brand="Acme", country="France")], "denied_items"),
         (("for_you", "u2", "a"), [rule("r", "deny", brand="Acme", country="France")], None),
+        (("for_you", "u1", "a"), [rule("r", "deny", brand="Acme", segment="trade")], "denied_items"),
+        (("for_you", "u2", "a"), [rule("r", "deny", brand="Acme", segment="trade")], None),
+        (("popular_items", "trade", "a"), [rule("r", "deny", brand="Acme", segment="trade")], None),
+        (("for_you", "u1", "a"), [rule("r", "deny", tag="gift")], "denied_items"),
+        (("for_you", "u1", "a"), [rule("r", "allow_only", tag="gif")], "other_than_allowed_items"),
+        (("for_you", "u1", "d"), [rule("r", "deny", seller="own")], "denied_items"),
         (("search_results", None, "a"), [rule("r", "deny", item_id="a")], "denied_items"),
         (("search_results", None, "a"), [rule("r", "deny", item_id="a", query="Cups")], "denied_items"),
         (("search_results", None, "a"), [rule("r", "deny", item_id="a", query="pots")], None),

@@ -10,7 +10,7 @@ import pytest
 from pipelines import rules
 from pipelines.errors import BadRules
 from pipelines.rules import Rule, conflicts
-from pipelines.rules.scope import Goods, allowed, barring, unknown
+from pipelines.rules.scope import Goods, People, allowed, barring, unknown
 
 FRIDAY, SUNDAY = dt.date(2026, 3, 6), dt.date(2026, 3, 8)
 OWNED = {"owner": "ann", "reason": "because"}
@@ -20,6 +20,8 @@ CATALOGUE = pd.DataFrame(
         "parent_id": [None, "p1", "p1", None],
         "category": ["cups", "kitchen", "kitchen", None],
         "brand": ["Acme", "Acme", "Bolt", None],
+        "tags": ["eco|gift", "gift", None, "gifts"],
+        "seller": ["own", "own", "Bolt Direct", None],
         "price_cents": pd.array([500, 2000, 3000, None], dtype="Int64"),
     }
 )
@@ -114,6 +116,8 @@ def test_scopes_narrow_each_other():
     assert covered(brand="Acme") == ["mug", "pot"]
     assert covered(brand="Acme", category="kitchen") == ["pot"]
     assert covered(parent_id="p1") == ["pot", "pan"]
+    assert covered(tag="gift") == ["mug", "pot"]
+    assert covered(tag="gift", seller="own", brand="Acme", category="cups") == ["mug"]
     assert covered(max_price_cents=2000) == ["mug", "pot"]
     assert covered(min_price_cents=2000, max_price_cents=2000) == ["pot"]
     assert covered(max_age_days=30) == ["pot", "pan", "lid"]
@@ -122,12 +126,13 @@ def test_scopes_narrow_each_other():
 def test_a_cap_per_brand_counts_each_brand():
     """What has no brand is not counted; without `per` all that is covered counts together."""
     assert GOODS.groups(rule("r", "cap", per="brand", value=1)).tolist() == [0, 0, 1, -1]
+    assert GOODS.groups(rule("r", "cap", per="seller", value=1)).tolist() == [0, 0, 1, -1]
     assert GOODS.groups(rule("r", "cap", category="kitchen", value=1)).tolist() == [-1, 0, 0, -1]
 
 
-def bars(*told: Rule, placement: str = "for_you", country: str | None = None) -> list[int]:
-    countries = np.full(4, country, dtype=object) if country else None
-    return barring(told, GOODS, placement, np.arange(4), countries).tolist()
+def bars(*told: Rule, placement: str = "for_you", country: str | None = None, segment: str | None = None) -> list[int]:
+    people = People.alike(4, country, segment) if country or segment else None
+    return barring(told, GOODS, placement, np.arange(4), people).tolist()
 
 
 def test_deny_takes_away_what_it_covers_where_it_holds():
@@ -155,6 +160,14 @@ def test_a_rule_of_a_country_speaks_to_its_people_alone():
     assert allowed([local], GOODS, "popular_items").all()
 
 
+def test_a_rule_of_a_segment_speaks_to_its_users_alone():
+    """With a country only to those who are in both; lists that all users share are left alone."""
+    trade = rule("a", "deny", brand="Acme", segment="trade", country="France")
+    assert bars(trade) == bars(trade, country="France") == bars(trade, segment="trade") == [-1] * 4
+    assert bars(trade, country="France", segment="trade") == [0, 0, -1, -1]
+    assert allowed([trade], GOODS, "popular_items", "France").all()
+
+
 def test_a_rule_about_a_query_is_about_its_answers_alone():
     """However it was typed in the file; other queries and all other lists are left alone."""
     local = rule("a", "deny", brand="Acme", query="  Coffee CUPS ")
@@ -168,10 +181,11 @@ def test_a_rule_about_a_query_is_about_its_answers_alone():
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"action": "boost", "brand": "Acme", "value": 1, "query": "cups"}, "only deny and allow_only know queries"),
-        ({"action": "deny", "brand": "Acme", "placement": "for_you", "query": "cups"}, "and only in search_results"),
+        ({"action": "deny", "brand": "Acme", "placement": "for_you", "query": "cups"}, "only search_results knows"),
         ({"action": "deny", "brand": "Acme", "country": "France", "query": "cups"}, "same in all countries"),
-        ({"action": "boost", "brand": "Acme", "value": 1, "placement": "search_results"}, "moves users' shelves only"),
+        ({"action": "boost", "brand": "Acme", "value": 1, "placement": "similar_items"}, "moves users' shelves and"),
+        ({"action": "pin", "item_id": "mug", "value": 1, "placement": "search_results"}, "name the query"),
+        ({"action": "deny", "brand": "Acme", "segment": "trade", "query": "cups"}, "the same for all users"),
         (
             {"action": "deny", "brand": "Acme", "placement": "similar_items", "country": "France"},
             "same in all countries",
@@ -189,6 +203,9 @@ def test_names_that_the_catalogue_lacks_are_told_with_the_nearest():
     """They keep no night from running: an item may be gone, or still to come."""
     told = unknown([rule("a", "deny", brand="Acne"), rule("b", "deny", item_id="mug")], CATALOGUE)
     assert told == ["a: the catalogue has no brand 'Acne'; the rule does nothing. The nearest: Acme."]
+    assert unknown([rule("a", "deny", tag="gif"), rule("b", "deny", tag="eco")], CATALOGUE) == [
+        "a: the catalogue has no tag 'gif'; the rule does nothing. The nearest: gift."
+    ]
 
 
 def test_conflicts_name_who_yields_to_whom():

@@ -142,7 +142,8 @@ def _typed(value: SparkColumn, kind: DataType, column: Column, settings: Setting
     """A written value as the contract's type, null when it cannot be read; a missing one takes the default."""
     match column.data_type:
         case "varchar":
-            read = _words(_text(value, kind), column, settings)
+            text = _words(_text(value, kind), column, settings)
+            read = _listed(text) if column.is_list else text
         case "integer" | "bigint":
             read = _whole(value, kind, NUMBER_BITS[column.data_type])
         case "boolean":
@@ -162,6 +163,16 @@ def _words(text: SparkColumn, column: Column, settings: Settings) -> SparkColumn
     for told, meaning in settings.event_types.items():
         chosen = F.when(word == told.lower(), F.lit(meaning)).otherwise(chosen)
     return chosen
+
+
+def _listed(text: SparkColumn) -> SparkColumn:
+    """Several values as one text, each once and in order, `|` between them; from that, or from a list in JSON, which is
+    what lists of JSON lines and of Parquet have become."""
+    parted = F.split(text, r"\|")
+    listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))
+    values = F.transform(F.coalesce(listed, parted), lambda value: F.trim(value))
+    kept = F.array_sort(F.array_distinct(F.filter(values, lambda value: value != "")))
+    return F.when(F.size(kept) > 0, F.array_join(kept, "|"))
 
 
 def _text(value: SparkColumn, kind: DataType) -> SparkColumn:

@@ -31,6 +31,7 @@ ITEM_BLOCK = 50_000  # items written at once
 LEAST = {"users": 10, "items": len(themes.KINDS), "days": 14}
 STREAMS = {"catalogue": 0, "users": 1, "events": 2, "dirt": 3, "consent": 4, "market": 5}
 CONSENT = {"yes": 0.6, "no": 0.25, "": 0.15}  # share of users who agreed to be written to, refused, or did not say
+SEGMENTS = {"member": 0.3, "trade": 0.05, "": 0.65}  # share of users in each group, and in none
 SETTINGS = """\
 [shop]
 name = "Generated shop"
@@ -157,9 +158,15 @@ def write_block(shop: Shop, block: int, size: int, users: int, seed: int, delive
     ledger.count(rows)
     for name, frame in user_truth(people, names, robots, true).items():
         ledger.write(name, frame)
-    consent = _rng(seed, "consent", block).choice(list(CONSENT), size=size, p=list(CONSENT.values()))
-    write_users(shop, block, people, pd.DataFrame({"user_id": names, "has_consent": consent}), delivery)
+    write_users(shop, block, people, pd.DataFrame({"user_id": names, **_told(seed, block, size)}), delivery)
     write_events(shop, block, rows, np.array([*names, *robots]), delivery)
+
+
+def _told(seed: int, block: int, size: int) -> dict[str, np.ndarray]:
+    """What users say of themselves, and nothing that they do depends on."""
+    dice = _rng(seed, "consent", block)
+    shares = {"has_consent": CONSENT, "segment": SEGMENTS}
+    return {name: dice.choice(list(share), size=size, p=list(share.values())) for name, share in shares.items()}
 
 
 def write_users(shop: Shop, block: int, people: Users, told: pd.DataFrame, delivery: Delivery) -> None:

@@ -172,6 +172,8 @@ def texts(catalogue: Catalogue, items: Ints, day: int) -> pd.DataFrame:
     columns = pd.DataFrame(written, columns=["title", "description", "category", "brand"])
     columns.insert(0, "item_id", item_ids(items))
     columns["parent_id"] = [f"p{parent:06d}" for parent in catalogue.parent[items].tolist()]
+    columns["tags"] = _tags(catalogue, items)
+    columns["seller"] = np.array(words.SELLERS)[catalogue.parent[items] % len(words.SELLERS)]
     columns["price_cents"] = catalogue.price(items, np.full(len(items), day))
     columns["is_available"] = catalogue.gone_day[items] > day
     return columns
@@ -226,6 +228,17 @@ def _text(catalogue: Catalogue, item: int) -> tuple[str, str, str, str]:
         f"{words.STYLE_SENTENCES[style]} {words.BAND_SENTENCES[band]}"
     )
     return f"{brand} {line} {look} {kind.name}, {variant}", description, kind.category, brand
+
+
+def _tags(catalogue: Catalogue, items: Ints) -> list[str | None]:
+    """What the shop labels by style, use and price band."""
+    natural, luxury = len(words.STYLES) - 1, len(words.BANDS) - 1
+    labels = {
+        "eco": catalogue.style[items] == natural,
+        "gift": catalogue.band[items] == luxury,
+        "refill": CONSUMABLES[catalogue.kind[items]],
+    }
+    return ["|".join(label for label in labels if labels[label][n]) or None for n in range(len(items))]
 
 
 def _first_days(rng: np.random.Generator, items: int, days: int) -> Ints:

@@ -49,6 +49,7 @@ LINES = (
     "Milo",
     "Nora",
 )
+SELLERS = ("Generated shop", "Harbour Trading", "Generated shop", "Nordlicht")  # half of all things are the shop's own
 COUNTRIES = ("Germany", "Austria", "Switzerland", "Netherlands", "France", "Denmark")
 COUNTRY_SHARES = (0.46, 0.14, 0.12, 0.12, 0.10, 0.06)
 

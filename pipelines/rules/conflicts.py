@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.rules.rule import ITEM_TABLES, Rule
-from pipelines.rules.scope import Goods, barring
+from pipelines.rules.rule import BY_QUERY, ITEM_TABLES, Rule
+from pipelines.rules.scope import Goods, People, barring
 
 WISHES = ("pin", "must_include", "boost")  # what wants items to be seen
 
@@ -32,9 +32,9 @@ def _barred(
     if rule.action not in WISHES or not covered.any():
         return
     items = np.flatnonzero(covered)
-    countries = None if rule.country is None else np.full(len(items), rule.country, dtype=object)
-    for placement in (name for name in shelves if rule.is_about(name)):
-        taken = barring(rules, goods, placement, items, countries)
+    people = People.alike(len(items), rule.country, rule.segment)
+    for placement in (name for name in (*shelves, BY_QUERY) if rule.is_about(name, rule.query)):
+        taken = barring(rules, goods, placement, items, people, rule.query)
         for other in sorted({rules[n].rule_id for n in taken if n >= 0}):
             yield f"{other} takes {(taken >= 0).sum()} of its {len(items)} items off {placement}."
 
@@ -56,5 +56,7 @@ def _against(rule: Rule, other: Rule, share_items: bool) -> Iterator[str]:
 
 def _meet(rule: Rule, other: Rule, shelves: Sequence[str]) -> bool:
     """Whether both hold on some list."""
-    same_country = None in (rule.country, other.country) or rule.country == other.country
-    return same_country and any(rule.is_about(name) and other.is_about(name) for name in (*shelves, *ITEM_TABLES))
+    told = [(getattr(rule, name), getattr(other, name)) for name in ("country", "segment", "query")]
+    query = rule.query or other.query
+    lists = (name for name in (*shelves, *ITEM_TABLES) if rule.is_about(name, query) and other.is_about(name, query))
+    return all(None in pair or pair[0] == pair[1] for pair in told) and any(lists)

@@ -9,20 +9,21 @@ from pipelines.rules.rule import ITEM_TABLES
 OTHERS = ("similar_items", "bought_together")  # what they show is the other item
 PERSONAL = "user_search_results"  # what search_results shows, in a user's order
 ANSWERS = ("search_results", PERSONAL)
-COUNTRY = {"popular_items": "segment", "trending_items": "if(segment_kind = 'country', segment, null)"}
+COUNTRY = {"popular_items": "listed.segment", "trending_items": "if(segment_kind = 'country', listed.segment, null)"}
 SHOWN = """
-    select placement, user_id, country, item_id, cast(null as varchar) as query
+    select placement, user_id, country, segment, item_id, cast(null as varchar) as query
     from {user_recommendations} as shelves
     left join {users} as people using (user_id)
 """
 LISTED = """
-    select '{name}' as placement, cast(null as varchar) as user_id, {country} as country, {item} as item_id,
-        {query} as query
-    from {source}
+    select '{name}' as placement, cast(null as varchar) as user_id, {country} as country,
+        cast(null as varchar) as segment, {item} as item_id, {query} as query
+    from {source} as listed
 """
 COVERED = """
     (rules.placement is null or rules.placement = shown.placement)
     and (rules.country is null or rules.country = shown.country)
+    and (rules.segment is null or rules.segment = shown.segment)
     and (rules.query is null or rules.query = shown.query)
 """
 IN_SCOPE = """
@@ -30,6 +31,8 @@ IN_SCOPE = """
     and (rules.parent_id is null or rules.parent_id = goods.parent_id)
     and (rules.category is null or rules.category = goods.category)
     and (rules.brand is null or rules.brand = goods.brand)
+    and (rules.tag is null or list_contains(string_split(goods.tags, '|'), rules.tag))
+    and (rules.seller is null or rules.seller = goods.seller)
     and (rules.min_price_cents is null or goods.price_cents >= rules.min_price_cents)
     and (rules.max_price_cents is null or goods.price_cents <= rules.max_price_cents)
     and (rules.min_age_days is null or goods.age_days >= rules.min_age_days)

@@ -12,9 +12,10 @@ BY_QUERY = "search_results"  # has a list for each query
 BY_COUNTRY = ("popular_items", "trending_items")  # have a list for each country
 BARS = ("deny", "allow_only")  # actions that take items away, and hold in every list
 COUNTED = ("boost", "bury", "pin", "cap", "must_include")  # actions that need a number
+BROUGHT = ("pin", "must_include")  # actions that put items on a list whoever proposed them
 BUILT_IN = ("not_available", "variant", "diversity", "length", "new_share", "freshness", "exploration")  # no rules
-SCOPE = ("item_id", "parent_id", "category", "brand", "min_price_cents", "max_price_cents", "min_age_days",
-         "max_age_days")  # fmt: skip
+SCOPE = ("item_id", "parent_id", "category", "brand", "tag", "seller", "min_price_cents", "max_price_cents",
+         "min_age_days", "max_age_days")  # fmt: skip
 RANGES = (("starts_on", "ends_on"), ("min_price_cents", "max_price_cents"), ("min_age_days", "max_age_days"))
 
 
@@ -29,15 +30,18 @@ class Rule(BaseModel):
     parent_id: str | None = None
     category: str | None = None
     brand: str | None = None
+    tag: str | None = None
+    seller: str | None = None
     min_price_cents: int | None = Field(None, ge=0)
     max_price_cents: int | None = Field(None, ge=0)
     min_age_days: int | None = Field(None, ge=0)
     max_age_days: int | None = Field(None, ge=0)
     placement: str | None = None
     country: str | None = None
+    segment: str | None = None
     query: str | None = Field(None, description="As people type it; kept in the one spelling of a query.")
     value: int | None = Field(None, ge=1, le=1000)
-    per: Literal["brand", "category"] | None = None
+    per: Literal["brand", "category", "seller"] | None = None
     starts_on: dt.date | None = None
     ends_on: dt.date | None = None
     priority: int = Field(0, ge=-1000, le=1000)
@@ -81,8 +85,10 @@ class Rule(BaseModel):
         this one too."""
         if self.query is not None and (placement != BY_QUERY or self.query != query):
             return False
-        if placement in ITEM_TABLES and (self.action not in BARS or (self.country and placement not in BY_COUNTRY)):
+        if placement in ITEM_TABLES and (self.segment or (self.country and placement not in BY_COUNTRY)):
             return False
+        if placement in ITEM_TABLES and self.action not in BARS:
+            return placement == BY_QUERY and (self.query is not None or self.placement == BY_QUERY)
         return self.placement in (None, placement)
 
 
@@ -91,19 +97,22 @@ def _senseless(rule: Rule):
     if (rule.value is None) == (rule.action in COUNTED):
         yield f"value: {rule.action} {'needs a number' if rule.value is None else 'takes none'}"
     if rule.per and rule.action != "cap":
-        yield f"per: only cap counts per brand or category, {rule.action} does not"
+        yield f"per: only cap counts per brand, category or seller, {rule.action} does not"
     if rule.action == "pin" and rule.item_id is None:
         yield "item_id: pin puts one item on a place; name it"
     if not rule.per and all(getattr(rule, name) is None for name in SCOPE):
         yield f"item_id: {rule.action} is about no item; fill at least one of {', '.join(SCOPE)}"
-    if rule.placement in ITEM_TABLES and rule.action not in BARS:
-        yield f"placement: {rule.action} moves users' shelves only, {rule.placement} is no shelf"
-    if rule.query is not None and (rule.action not in BARS or rule.placement not in (None, BY_QUERY)):
-        yield f"query: only {' and '.join(BARS)} know queries, and only in {BY_QUERY}"
-    if rule.query is not None and rule.country:
-        yield f"country: {BY_QUERY} is the same in all countries"
-    if rule.country and rule.placement in ITEM_TABLES and rule.placement not in BY_COUNTRY:
-        yield f"country: {rule.placement} is the same in all countries"
+    place = BY_QUERY if rule.query is not None else rule.placement
+    if rule.query is not None and rule.placement not in (None, BY_QUERY):
+        yield f"query: only {BY_QUERY} knows queries"
+    if place in ITEM_TABLES and place != BY_QUERY and rule.action not in BARS:
+        yield f"placement: {rule.action} moves users' shelves and {BY_QUERY} only"
+    if place == BY_QUERY and rule.query is None and rule.action in BROUGHT:
+        yield f"query: {rule.action} in {BY_QUERY} would answer whatever is asked; name the query"
+    if rule.country and place in ITEM_TABLES and place not in BY_COUNTRY:
+        yield f"country: {place} is the same in all countries"
+    if rule.segment and place in ITEM_TABLES:
+        yield f"segment: {place} is the same for all users"
     for low, high in RANGES:
         first, last = getattr(rule, low), getattr(rule, high)
         if first is not None and last is not None and first > last:

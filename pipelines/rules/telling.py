@@ -73,7 +73,7 @@ def _what(rule: Rule) -> str:
     """cap 2 per brand: category Kitchen; for_you, Austria; priority 5"""
     does = " ".join(str(one) for one in (rule.action, rule.value, rule.per and f"per {rule.per}") if one)
     query = rule.query and f"“{rule.query}”"
-    where = ", ".join(filter(None, (rule.placement, rule.country, query))) or "everywhere"
+    where = ", ".join(filter(None, (rule.placement, rule.country, rule.segment, query))) or "everywhere"
     return f"{does}: {rule.scope}; {where}" + (f"; priority {rule.priority}" if rule.priority else "")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from pipelines import contracts
 from pipelines.marts import Marts
 from pipelines.rules.rule import BARS, ITEM_TABLES
-from pipelines.rules.scope import Goods, barring
+from pipelines.rules.scope import Goods, People, barring
 from pipelines.run import Run
 
 ANSWERED = "search_results"  # the search stage never finds what is withheld
@@ -67,7 +67,7 @@ def _barred(run: Run, marts: Marts, name: str, countries: Iterable[str]) -> pd.D
     goods, everything = Goods.of(marts), np.arange(len(marts.items))
     parts = [pd.DataFrame({"country": ["-"], "item_id": ["-"], "rule": [-1]}).head(0)]
     for country in countries:
-        people = None if country == EVERYWHERE else np.full(len(everything), country, dtype=object)
+        people = None if country == EVERYWHERE else People.alike(len(everything), country)
         rule = barring(run.rules, goods, name, everything, people)
         parts.append(pd.DataFrame({"country": country, "item_id": marts.items.ids, "rule": rule})[rule >= 0])
     return pd.concat(parts)

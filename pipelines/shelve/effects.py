@@ -104,6 +104,6 @@ def _possible(placed: Placed, users: np.ndarray) -> np.ndarray:
     placing = placed.placing
     if not placing.fills:
         owners = placed.candidates["user"].to_numpy()[placed.fate != NOT_AVAILABLE]
-        return np.bincount(owners, minlength=len(placing.audience.countries))[users]
+        return np.bincount(owners, minlength=len(placing.audience.people.countries))[users]
     bought = placing.audience.bought[users] @ placing.is_available.astype(float)
     return placing.is_available.sum() - (bought if placing.like == "discover" else 0)

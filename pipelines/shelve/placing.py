@@ -12,7 +12,7 @@ from pipelines.fuse.rankings import LEARNED
 from pipelines.marts import Marts, values_at
 from pipelines.placements import items as items_of
 from pipelines.rules import Rule
-from pipelines.rules.scope import Goods, addressed, allowed, barring
+from pipelines.rules.scope import Goods, People, addressed, allowed, barring
 from pipelines.run import Run, digest
 from pipelines.shelve import builder
 from pipelines.shelve.builder import FRESH, LENGTH, NEW, STANDS, Built, Cap, Demand, Terms
@@ -31,20 +31,16 @@ WIDE_CELLS = 1 << 22  # of lists and columns, where the whole catalogue fills up
 
 @dataclass(frozen=True)
 class Audience:
-    """Whom lists are for, by position.
+    """Whom lists are for, (U,) by position, and (U, I) nonzero where the user has the item."""
 
-    Attributes:
-        countries: (U,) object, None where unknown.
-        bought: (U, I) nonzero where the user has the item.
-    """
-
-    countries: np.ndarray
+    people: People
     bought: sparse.csr_matrix
 
     @classmethod
     def of(cls, run: Run, marts: Marts) -> "Audience":
-        countries = marts.frame("select user_id, country from users order by user_id")["country"]
-        return cls(countries.astype(object).where(countries.notna(), None).to_numpy(), marts.bought(run.day))
+        told = marts.frame("select country, segment from users order by user_id").astype(object)
+        told = told.where(told.notna(), None)
+        return cls(People(told["country"].to_numpy(), told["segment"].to_numpy()), marts.bought(run.day))
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class Placing:
 
     def barred(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(R,) what keeps an item off each user's list: NOT_AVAILABLE, the number of a rule, or STANDS for nothing."""
-        by_rule = barring(self.rules, self.goods, self.placement, items, self.audience.countries[users])
+        by_rule = barring(self.rules, self.goods, self.placement, items, self.audience.people.of(users))
         return np.where(self.is_available[items], by_rule, NOT_AVAILABLE)
 
     def shelves(self, ranked: Ranked, users: np.ndarray) -> Iterator[Shelves]:
@@ -202,7 +198,7 @@ class Placing:
     def _popular(self, source: int, users: np.ndarray) -> np.ndarray:
         """(B, N) what one of the fillings has for each user."""
         if source == BY_SEGMENT:
-            return self.popular.of_countries(self.audience.countries[users])
+            return self.popular.of_countries(self.audience.people.countries[users])
         whole = self.popular.shop if source == BY_SHOP else self.popular.catalogue
         whole = whole[self._may_stand[whole]]
         return np.broadcast_to(whole, (len(users), len(whole)))
@@ -235,7 +231,7 @@ class Placing:
         for rule in self._about("pin", "must_include"):
             covered = np.flatnonzero(self.goods.covered(rule) & self.is_available)
             first = covered[np.argsort(sold[covered], kind="stable")][: SPARE * (rule.value or 0)]  # a pin has but one
-            told = np.broadcast_to(addressed(rule, self.audience.countries[users]), len(users))
+            told = np.broadcast_to(addressed(rule, self.audience.people.of(users)), len(users))
             wanted += [np.where(told, item, -1) for item in first]
         return self._standing(users, np.stack(wanted, axis=1)) if wanted else np.empty((len(users), 0), dtype=int)
 
@@ -250,7 +246,7 @@ class Placing:
         """What the lists of users (B,) are held to."""
         demands: dict[str, list] = {"shifts": [], "pins": [], "caps": [], "least": []}
         for number, rule in self._numbered("boost", "bury", "pin", "cap", "must_include"):
-            lists = np.broadcast_to(addressed(rule, self.audience.countries[users]), len(users))
+            lists = np.broadcast_to(addressed(rule, self.audience.people.of(users)), len(users))
             value = rule.value or 0
             if rule.action == "cap":
                 demands["caps"].append(Cap(number, lists, self.goods.groups(rule), value))

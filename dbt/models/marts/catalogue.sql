@@ -7,7 +7,18 @@ with versions as (
 ),
 
 latest as (
-    select item_id, title, description, category, brand, parent_id, price_cents, is_available, first_arrival_date
+    select
+        item_id,
+        title,
+        description,
+        category,
+        brand,
+        parent_id,
+        tags,
+        seller,
+        price_cents,
+        is_available,
+        first_arrival_date
     from versions
     where age = 1
 ),

@@ -2,6 +2,7 @@ with profiles as (
     select
         user_id,
         arg_max(country, arrival_date) as country,
+        arg_max(segment, arrival_date) as segment,
         arg_max_null(has_consent, arrival_date) as has_consent,
         max(contact_date) as last_contact_date,
         min(arrival_date) as first_seen_date
@@ -29,6 +30,7 @@ joined as (
     select
         user_id,
         profiles.country,
+        profiles.segment,
         profiles.has_consent,
         profiles.last_contact_date,
         least(profiles.first_seen_date, active.first_event_date) as first_seen_date,

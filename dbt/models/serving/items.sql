@@ -9,6 +9,8 @@ shown as (
         category,
         brand,
         parent_id,
+        tags,
+        seller,
         price_cents,
         is_available,
         '{{ var("run_id") }}' as run_id

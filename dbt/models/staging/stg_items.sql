@@ -3,7 +3,18 @@ with items as (
 ),
 
 named as (
-    select item_id, title, description, category, brand, parent_id, price_cents, is_available, arrived_on as arrival_date
+    select
+        item_id,
+        title,
+        description,
+        category,
+        brand,
+        parent_id,
+        tags,
+        seller,
+        price_cents,
+        is_available,
+        arrived_on as arrival_date
     from items
 )
 
