@@ -12,7 +12,7 @@ from models.histories import Histories
 from models.neighbours import Neighbours
 from models.profile import HistoryAttention
 from pipelines.marts import Marts, values_at
-from pipelines.reasons import BY_PART
+from pipelines.reasons import BY_PART, BY_SHOP
 from pipelines.run import Run
 from pipelines.searched import Searched
 
@@ -38,7 +38,7 @@ def explain(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
     reason = np.array([BY_PART[one] for one in source], dtype=object)
     is_new = is_cold & (parts.max(axis=1) > 0)
     reason[is_new], source[is_new] = "new_for_you", "profile"
-    reason[is_picked] = "picked_by_shop"
+    reason[is_picked] = BY_SHOP
     # What the user typed needs no model to be seen; of what filled the shelf and of what was bought more is known.
     asked, query = np.flatnonzero(shelves["fallback"].isna() & ~is_bought), np.full(len(items), None, dtype=object)
     query[asked] = Searched(marts, run.day).best(users[asked], items[asked])

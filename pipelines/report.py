@@ -65,9 +65,9 @@ def _content(told: Run) -> dict[str, object]:
         "unmeasured": UNMEASURED,
         "shelves": _shelves(figures, _json(told, "shelve", "metrics.json") or []),
         "changes": _changes(_json(told, "shelve", "metrics.json") or []),
-        "rules": _parquet(told, "shelve", "rules.parquet"),
+        "rules": _parquet(told, "validate", "rules.parquet"),
         "effects": [
-            one for one in _parquet(told, "shelve", "rule_effects.parquet") if one["count_rows"] or one["count_moved"]
+            one for one in _parquet(told, "validate", "rule_effects.parquet") if one["count_rows"] or one["count_moved"]
         ],
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),

@@ -12,6 +12,7 @@ from pipelines.contracts import Column, Table
 from pipelines.errors import GateFailed
 from pipelines.expectations import asking, check, held, lines, stopping
 from pipelines.marts import Marts
+from pipelines.rules import acted
 from pipelines.run import Run, stage
 
 LOG = logging.getLogger("nightshelf")
@@ -57,6 +58,7 @@ def judge(run: Run, folder: Path) -> None:
     warehouse.write_runs(run, folder)
     warehouse.write_arrivals(run, folder)
     warehouse.write_metrics(run, folder)
+    acted.write(run, folder)
     marts = Marts(run)
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
     counted = [record for name in LARGE for record in _counted(run, name, folder)]

@@ -1,5 +1,6 @@
 """Why an item stands on a shelf or not: asked for in a file or drawn, judged by SQL, with its rank in a source."""
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -160,6 +161,30 @@ def test_what_was_bought_is_no_matter_of_candidates_where_that_is_promised(promi
     """The promise comes first; what was never bought is none of `buy_again`."""
     assert verdicts.of_one(world(), promise, promise, "anna", "z", 100)["verdict"] == verdict
     assert verdicts.of_one(world(), "buy_again", "buy_again", "anna", "c", 100)["verdict"] == "never_bought"
+
+
+def test_an_item_is_held_against_the_last_row_that_the_ranking_puts_before_it():
+    """Chance put the fourth below the first; the second and third were passed over for it."""
+    told = shop_of(
+        items=[{"item_id": one, "is_available": True} for one in "abcd"],
+        user_candidates=on("anna", "a", ("b", "length"), ("c", "length"), "d"),
+        user_recommendations=[
+            *on("anna", "a"),
+            {"placement": "for_you", "user_id": "anna", "rank": 2, "item_id": "d", "score": 6.0, "propensity": 0.1},
+        ],
+    )
+    found = verdicts.of_one(told, "for_you", "for_you", "anna", "b", 100)
+    assert (found["verdict"], found["score"], found["last_score"]) == ("outranked", 8.0, 9.0)
+
+
+def test_a_night_opened_again_after_another_question_is_done_again(shop: Path):
+    """The record keeps a hash of what is asked, and no name."""
+    before = open_run(owner="airflow:test", home=shop, day=dt.date(2026, 3, 1))
+    (shop / "audit.csv").write_text("user_id,item_id\nanna,i1\n")
+    asking = open_run(owner="airflow:test", home=shop, day=dt.date(2026, 3, 1))
+    assert asking.fingerprint != before.fingerprint
+    assert Run.load(asking.run_id, shop).fingerprint == asking.fingerprint
+    assert "anna" not in (asking.folder / "run.json").read_text()
 
 
 def test_a_release_does_not_guess_what_only_a_night_knows():

@@ -3,7 +3,9 @@
 import datetime as dt
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pipelines import hotfix, rules, warehouse
@@ -51,6 +53,25 @@ def test_a_recalled_item_is_out_of_every_list_and_stays_out(night: Run, home: Pa
     trained = run.of("fuse", "candidates.parquet"), run.of("train_als", "model.json")
     assert all(os.path.samefile(one, night.folder / one.parent.name / one.name) for one in trained)
     assert hotfix.current(home).run_id == run.run_id
+
+
+def test_a_recall_in_all_markets_goes_where_the_item_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The rule is kept for all of them, also for those that have no release yet, or the item only later."""
+    for market in ("at", "ch", "de"):
+        (tmp_path / "markets" / market).mkdir(parents=True)
+    items = {"at": ["i1", "i2"], "ch": ["i2"]}
+
+    def current(home: Path) -> SimpleNamespace:
+        if home.name not in items:
+            raise NothingPublished("no release")
+        return SimpleNamespace(run_id=home.name, items=SimpleNamespace(ids=np.array(items[home.name])))
+
+    monkeypatch.setattr(hotfix, "current", current)
+    monkeypatch.setattr(hotfix, "Marts", lambda run: run)
+    assert hotfix.everywhere(tmp_path, "i1", "recalled", "ann") == ["at"]
+    assert [rule.item_id for rule in rules.read(tmp_path / "markets" / "de")] == ["i1"]
+    with pytest.raises(BadSetting, match="at: The catalogue of at has no item 'i3'"):
+        hotfix.everywhere(tmp_path, "i3", "recalled", "ann")
 
 
 @pytest.mark.slow

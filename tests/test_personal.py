@@ -12,6 +12,7 @@ from models.candidates import Candidates, starts
 from models.vocabulary import Vocabulary
 from pipelines import warehouse
 from pipelines.marts import Marts
+from pipelines.search.arranging import Arranging
 from pipelines.search.leanings import PARTS, Leanings, Past
 from pipelines.search.personal import Answers, Asked, Personal, rows
 from pipelines.search.personal_proof import NEUTRAL, PersonalLesson, prove
@@ -55,7 +56,7 @@ def test_what_is_called_by_its_number_stays_first_and_unknown_users_get_the_orde
     answers = Answers.published(found, Vocabulary(["q"]), Vocabulary("abcd"))
     weights = np.array([1.0 * (part == "met") for part in PARTS])
     asked = Asked(np.array([0, 1]), np.zeros(2, int))
-    told = rows(found, answers, asked, Personal(leanings(), weights), past(0, 0, 5, 0), 3)
+    told = rows(found, answers, asked, Personal(leanings(), weights), Arranging.none(4), past(0, 0, 5, 0), 3)
     listed = told.groupby("user")["item_id"].agg(list).to_dict()
     assert listed == {0: ["d", "c", "a"], 1: ["d", "a", "b"]}
     assert told["search_rank"].tolist() == [1, 4, 2, 1, 2, 3]

@@ -161,13 +161,19 @@ def publish_as(home: Path, night: Run, day: dt.date, label: str) -> tuple[str, .
 
 @pytest.mark.slow
 def test_a_query_with_a_rule_is_answered_without_what_it_denies(night: Run):
-    """What stands first there does not stand in its hundred any more; every other query finds what it found."""
+    """What stands first there is gone from its hundred, and what is pinned leads, in users' own orders too;
+    every other query finds what it found."""
     query, first = Marts(night).frame(
         f"select query, arg_min(item_id, rank) as first from {warehouse.relation(night, 'search_results')}"
         " group by query having count(*) > 1 order by query limit 1"
     ).iloc[0]  # fmt: skip
     told = Rule(rule_id="not_there", action="deny", item_id=first, query=query.upper(), owner="ann", reason="a test")
-    run = replace(night, run_id=f"{night.day}.query", rules=(told,))
+    (pinned,) = Marts(night).frame(
+        "select max(item_id) as item_id from catalogue where is_available and item_id <> ? and item_id not in"
+        f" (select item_id from {warehouse.relation(night, 'search_results')} where query = ?)", first, query
+    )["item_id"]  # fmt: skip
+    pin = Rule(rule_id="on_top", action="pin", item_id=pinned, value=1, query=query, owner="ann", reason="a test")
+    run = replace(night, run_id=f"{night.day}.query", rules=(told, pin))
     finish_as(night, run, ("clean", "build", "train_als", "train_neighbours", "train_profile", "fuse"))
     search.run(run)
     before, after = (
@@ -178,6 +184,10 @@ def test_a_query_with_a_rule_is_answered_without_what_it_denies(night: Run):
     assert after[after["query"] != query].values.tolist() == before[before["query"] != query].values.tolist()
     personal = Marts(night).frame(f"from {warehouse.relation(run, 'user_search_results')}")
     assert not ((personal["query"] == query) & (personal["item_id"] == first)).any()
+    assert after["item_id"][after["query"] == query].iloc[0] == pinned
+    assert (personal.loc[(personal["query"] == query) & (personal["rank"] == 1), "item_id"] == pinned).all()
+    effects = pd.read_parquet(run.of("search", "search_effects.parquet"))
+    assert effects[["rule", "count_moved"]].values.tolist() == [["on_top", 1]]
     shutil.rmtree(run.folder)
 
 

@@ -16,6 +16,7 @@ from models.words import normalise
 from pipelines.marts import SMOOTHING, Marts, smoothed, values_at
 from pipelines.run import Run
 from pipelines.search import lexicons
+from pipelines.search.arranging import Arranging
 from pipelines.search.lexical import Lexical, best
 from pipelines.search.reader import Reader
 
@@ -67,6 +68,7 @@ class Engine:
         lexicon: how queries are read.
         clicks: (Q, I) decayed weights of what people did after each of `queries`, which are normalised.
         count: candidates that each source proposes.
+        arranging: what rules ask of the order of the answers.
         narrowed: by query, (I,) bool: what may be shown for it alone; for all others `shop` decides.
     """
 
@@ -81,6 +83,7 @@ class Engine:
     count: int
     memory_bytes: int
     narrowed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arranging: Arranging = field(default_factory=lambda: Arranging.none(0))
 
     @classmethod
     def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
@@ -105,6 +108,11 @@ class Engine:
         """The engine that finds none but these items, (I,) bool."""
         return replace(self, shop=replace(self.shop, allowed=self.shop.allowed & items))
 
+    @property
+    def sold(self) -> np.ndarray:
+        """(I,) popularity of what may be shown, -inf for all else."""
+        return np.where(self.shop.allowed, self.shop.popularity, -np.inf)
+
     def parted(self, queries: Sequence[str]) -> Iterator[tuple["Engine", Sequence[str]]]:
         """The queries by what they may find: each that is narrowed alone, and all others."""
         plain = [query for query in queries if normalise(query) not in self.narrowed]
@@ -121,6 +129,7 @@ class Engine:
         self.reader.save(folder)
         self.items.save(folder / "items.json")
         self.queries.save(folder / "queries.json")
+        self.arranging.save(folder)
         sparse.save_npz(folder / "clicks.npz", self.clicks)
         names = np.array(list(self.narrowed), dtype=str)
         masks = np.array(list(self.narrowed.values()), dtype=bool).reshape(len(names), len(self.items))
@@ -143,7 +152,9 @@ class Engine:
             Reader.load(folder, folder),
         )
         clicks = sparse.csr_matrix(sparse.load_npz(folder / "clicks.npz"))
-        return cls(items, lexicon, lexical, reader, vectors, queries, clicks, shop, int(count), int(memory), narrowed)
+        sizes = int(count), int(memory)
+        arranging = Arranging.load(folder)
+        return cls(items, lexicon, lexical, reader, vectors, queries, clicks, shop, *sizes, narrowed, arranging)
 
     def answers(self, queries: Sequence[str]) -> Slate:
         """The union of what each source proposes for each query, and what every source says of it."""

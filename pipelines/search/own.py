@@ -44,7 +44,7 @@ class Own:
         """Rows of search_results of one query as the user gets them, with the columns of user_search_results."""
         answers = Answers.published(found, Vocabulary(found["query"]), self.engine.items)
         asked = Asked(FIRST, FIRST)
-        return rows(found, answers, asked, self.personal, self.past, len(found))
+        return rows(found, answers, asked, self.personal, self.engine.arranging.held, self.past, len(found))
 
     def told(self, place: int) -> dict[str, float]:
         """By part, what it adds to the personal score of an item, by its position."""

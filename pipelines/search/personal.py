@@ -1,6 +1,7 @@
 """Personal: the answers of a query in the order of one user, as far as that helped users on later days."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +16,25 @@ from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run, write_json
 from pipelines.search.answers import Slate
+from pipelines.search.arranging import Arranging
 from pipelines.search.leanings import PARTS, Leanings, Past
 from pipelines.search.rankings import Ranking, first
 
 PAIRS_PER_BLOCK = 1024
 CARRIED = ["lexical_score", "semantic_score", "behaviour_score", "popularity_score", "reason"]  # from search_results
-TYPES = {name: pa.string() for name in ("user_id", "query", "item_id", "reason", "run_id")}
+TYPES = {name: pa.string() for name in ("user_id", "query", "item_id", "reason", "rule_id", "run_id")}
 TYPES |= {name: pa.int64() for name in ("rank", "search_rank")}
-COLUMNS = ["user_id", "query", "rank", "item_id", "score", "personal_score", "search_rank", *CARRIED, "run_id"]
+COLUMNS = ["user_id", "query", "rank", "item_id", "score", "personal_score", "search_rank", *CARRIED, "rule_id",
+           "run_id"]  # fmt: skip
 SCHEMA = pa.schema([(name, TYPES.get(name, pa.float64())) for name in COLUMNS])
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Results of Q queries one after the other: `offsets` (Q + 1,), and of each row (R,) the item, the rank from 1, and
-    whether the query says its number."""
+    """Results of Q `queries` one after the other: `offsets` (Q + 1,), and of each row (R,) the item, the rank from 1,
+    and whether the query says its number."""
 
+    queries: Sequence[str] | np.ndarray
     offsets: np.ndarray
     items: np.ndarray
     ranks: np.ndarray
@@ -42,14 +46,16 @@ class Answers:
         ranks = slate.found.ranks(ranking.score(slate))
         kept = ranks <= count
         counts = np.bincount(slate.found.rows[kept], minlength=len(slate.queries))
-        return cls(candidates.starts(counts), slate.found.items[kept], ranks[kept], slate.exact[kept])
+        offsets = candidates.starts(counts)
+        return cls(slate.queries, offsets, slate.found.items[kept], ranks[kept], slate.exact[kept])
 
     @classmethod
     def published(cls, found: pd.DataFrame, queries: Vocabulary, items: Vocabulary) -> "Answers":
         """Rows of search_results, which stand in the order of `queries`."""
         counts = np.bincount(queries.positions(found["query"]), minlength=len(queries))
         exact = (found["reason"] == "exact").to_numpy()
-        return cls(candidates.starts(counts), items.positions(found["item_id"]), found["rank"].to_numpy(), exact)
+        places = items.positions(found["item_id"])
+        return cls(queries.ids, candidates.starts(counts), places, found["rank"].to_numpy(), exact)
 
     def rows(self, queries: np.ndarray) -> np.ndarray:
         """The rows of each of these queries (P,), one query after the other."""
@@ -90,14 +96,23 @@ class Personal:
         return cls(Leanings.load(folder / "leanings.npz"), np.array([weights[part] for part in PARTS]))
 
 
-def write(run: Run, marts: Marts, found: pd.DataFrame, queries: Vocabulary, personal: Personal, path: Path) -> None:
-    """Write user_search_results; `found` are the rows of search_results, in the order of `queries`."""
+def write(
+    run: Run,
+    marts: Marts,
+    found: pd.DataFrame,
+    queries: Vocabulary,
+    personal: Personal,
+    held: Arranging,
+    path: Path,
+) -> None:
+    """Write user_search_results; `found` are the rows of search_results, in the order of `queries`, `held` the rules
+    that hold in users' own orders."""
     answers, asked = Answers.published(found, queries, marts.items), latest(run, marts, queries)
     past, count = Past.of(marts, "final"), run.settings.search.user_results
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for start in range(0, len(asked.users), PAIRS_PER_BLOCK):
             block = asked.only(slice(start, start + PAIRS_PER_BLOCK))
-            listed = rows(found, answers, block, personal, past, count)
+            listed = rows(found, answers, block, personal, held, past, count)
             listed = listed.assign(user_id=marts.users.ids[listed["user"]])
             writer.write_table(pa.Table.from_pandas(listed[COLUMNS], SCHEMA, preserve_index=False))
 
@@ -125,15 +140,24 @@ def latest(run: Run, marts: Marts, queries: Vocabulary) -> Asked:
 
 
 def rows(
-    found: pd.DataFrame, answers: Answers, asked: Asked, personal: Personal, past: Past, count: int
+    found: pd.DataFrame,
+    answers: Answers,
+    asked: Asked,
+    personal: Personal,
+    held: Arranging,
+    past: Past,
+    count: int,
 ) -> pd.DataFrame:
     """The first `count` answers of pairs as `user`, and the columns of user_search_results but for the ids; `found` are
     the rows of search_results from which the answers were made."""
     told, places = known(answers, asked, personal.leanings, past)
     score = first(scores(told.scores, personal.weights), answers.exact[places])
-    ranks = told.ranks(score)
-    kept = np.flatnonzero(ranks <= count)
-    kept = kept[np.lexsort((ranks[kept], told.rows[kept]))]
+    names = np.array(answers.queries, dtype=object)[asked.queries]
+    listing = held.listed(names, told, score, count, np.full(len(personal.leanings.brands), -np.inf))
+    kept = listing.rows
     listed = found.iloc[places[kept]].reset_index(drop=True).rename(columns={"rank": "search_rank"})
     own = told.scores[kept, 1:] @ personal.weights
-    return listed.assign(user=told.row_owners[kept], rank=ranks[kept], score=score[kept], personal_score=own)
+    by_rule = held.names(listing.rules)
+    return listed.assign(
+        user=told.row_owners[kept], rank=listing.ranks, score=score[kept], personal_score=own, rule_id=by_rule
+    )
