@@ -49,11 +49,20 @@ KEPT = """
     where placement = $placement and user_id = $user_id
 """
 LAST = """
-    select user_recommendations.*, title
-    from user_recommendations
+    with candidates as (
+        select item_id, rank from user_candidates where placement = $placement and user_id = $user_id
+    )
+    select shelf.*, title
+    from user_recommendations as shelf
     join items using (item_id)
-    where placement = $placement and user_id = $user_id and fallback is null and rule_id is null
-    order by rank desc
+    join candidates using (item_id)
+    where
+        placement = $placement
+        and user_id = $user_id
+        and fallback is null
+        and rule_id is null
+        and candidates.rank < (select rank from candidates where item_id = $item_id)
+    order by shelf.rank desc
     limit 1
 """
 HISTORY = "select * from user_history where user_id = $user_id and item_id = $item_id"

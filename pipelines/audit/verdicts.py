@@ -55,11 +55,21 @@ shelves as (
     where user_id in (select user_id from asked)
 ),
 
-ends as (
-    select placement, user_id, arg_max(score, rank) as last_score
+ranked as (
+    select placement, user_id, shelves.item_id, shelves.rank, shelves.score, candidates.rank as candidate_rank
     from shelves
+    inner join candidates using (placement, user_id, item_id)
     where fallback is null and rule_id is null
-    group by placement, user_id
+),
+
+ends as (  -- the last row that the ranking puts before the item: chance or a share may have put a worse one below it
+    select asked.placement, asked.user_id, asked.item_id, arg_max(ranked.score, ranked.rank) as last_score
+    from asked
+    inner join ranked on ranked.placement = asked.placement and ranked.user_id = asked.user_id
+    left join candidates as sought
+        on sought.placement = asked.placement and sought.user_id = asked.user_id and sought.item_id = asked.item_id
+    where sought.rank is null or ranked.candidate_rank < sought.rank
+    group by all
 ),
 
 variants as (
@@ -99,7 +109,7 @@ found as (
     left join ({sought}) as sought using (placement, user_id, item_id)
     left join candidates using (placement, user_id, item_id)
     left join kept using (placement, user_id)
-    left join ends using (placement, user_id)
+    left join ends using (placement, user_id, item_id)
     left join variants using (placement, user_id, item_id)
 ),
 
