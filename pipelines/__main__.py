@@ -479,6 +479,10 @@ def hotfix_exclude(
     """Take a recalled item out of every list that readers see, within minutes, and keep it out."""
     from pipelines import hotfix
 
+    root = markets.root()
+    if markets.names(root) and not os.environ.get(MARKET):
+        markets.each(root, sys.argv[1:], hotfix.everywhere(root, item, why, getpass.getuser()))
+        return
     run = hotfix.exclude(home(), item, why, getpass.getuser(), _owner(), dt.datetime.now(dt.UTC))
     _print(f"{item} is out of every list.", f"Run: {run.run_id}. The rule stays in {home() / 'rules' / hotfix.FILE}.")
 

@@ -11,8 +11,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines import night, rules, warehouse
+from pipelines import markets, night, rules, warehouse
 from pipelines import run as runs
+from pipelines.audit import asked
 from pipelines.errors import BadSetting, NothingPublished, RunBusy
 from pipelines.marts import Marts
 from pipelines.rules import Rule
@@ -49,6 +50,25 @@ def exclude(home: Path, item_id: str, why: str, who: str, owner: str, now: dt.da
     finally:
         runs.release_lease(home, run.run_id, owner)
     return run
+
+
+def everywhere(root: Path, item_id: str, why: str, who: str) -> list[str]:
+    """Keep the rule for all markets of a home; those whose current release has the item, and must be made again.
+
+    Raises BadSetting where none has it, with the nearest of each.
+    """
+    told, unknown = {}, []
+    for market in markets.names(root):
+        try:
+            told[market] = rule_of(current(root / markets.FOLDER / market), item_id, why, who)
+        except NothingPublished:
+            continue  # its first night obeys the rule
+        except BadSetting as error:
+            unknown.append(f"{market}: {error}")
+    if not told:
+        raise BadSetting("\n".join(unknown) or "No market has a release that an item could be taken out of.")
+    keep(root, next(iter(told.values())))
+    return list(told)
 
 
 def current(home: Path) -> Run:
@@ -104,6 +124,7 @@ def derived(base: Run, rule: Rule, now: dt.datetime) -> Run:
         opened_at=now,
         code_version=runs.code_version(),
         models_of=base.models_of or base.run_id,
+        asked=asked.digest(base.home),
         rules=tuple(sorted([*others, rule], key=lambda one: one.precedence)),
     )
 

@@ -60,13 +60,13 @@ def name(home: Path) -> str:
     return home.name if home.parent.name == FOLDER and NAME.fullmatch(home.name) else ""
 
 
-def each(root: Path, words: Sequence[str]) -> None:
-    """Perform `nightshelf <words>` in every market, each in a process of its own: what one takes of memory, or dies of,
-    is no other's.
+def each(root: Path, words: Sequence[str], among: Sequence[str] | None = None) -> None:
+    """Perform `nightshelf <words>` in every market, or in those `among` them, each in a process of its own: what one
+    takes of memory, or dies of, is no other's.
 
     Raises MarketsFailed when all have had their turn, naming those in which it failed.
     """
-    known, failed = names(root), []
+    known, failed = names(root) if among is None else among, []
     for market in known:
         print(f"── {market}", flush=True)
         done = subprocess.run([sys.executable, "-m", "pipelines", "--market", market, *words])

@@ -84,6 +84,7 @@ def described(
         packages=run.package_versions(),
         rules=rules.in_force(home, seen_on, told.shelves),
         follows=_follows(home, told, day, label),
+        asked=asked.digest(home),
     )
 
 

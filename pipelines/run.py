@@ -78,6 +78,7 @@ class Run:
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
     follows: str | None = None  # the release that readers had before the run's day, where shelves shall differ from it
+    asked: str | None = None  # hash of `audit.csv`, whose pairs are told of; the users that it names are not kept here
 
     @property
     def folder(self) -> Path:
@@ -122,9 +123,10 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights), code,
-        inputs, rules, whose models serve, and the release that it follows."""
+        inputs, rules, whose models serve, the release that it follows, and what is asked about."""
         told = self.settings.model_dump(mode="json", exclude={"retention"})
         decided = [self.code_version, dict(self.inputs), self.told_rules, self.models_of, self.follows]
+        decided += [self.asked] if self.asked else []
         return digest([self.run_id, told, *decided])
 
     def has(self, stage: str) -> bool:
@@ -162,6 +164,7 @@ class Run:
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
             "follows": self.follows,
+            "asked": self.asked,
         }
         path = self.folder / "run.json"
         if not path.exists() or json.loads(path.read_text()) != record:
@@ -193,6 +196,7 @@ class Run:
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
             models_of=record.get("models_of"),
             follows=record.get("follows"),
+            asked=record.get("asked"),
         )
 
     @classmethod

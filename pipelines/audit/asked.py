@@ -1,6 +1,7 @@
 """Asked: the pairs of user and item in `audit.csv` of the home, of which somebody wants to know what becomes."""
 
 import csv
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,12 @@ def read(home: Path, shelves: Collection[str]) -> list[Pair]:
     if len(pairs) > MOST:
         raise BadSetting(f"{path} has {len(pairs)} rows, {MOST} at most. `user_candidates` tells of all candidates.")
     return list(dict.fromkeys(pairs))
+
+
+def digest(home: Path) -> str | None:
+    """Hash of the file, None without one."""
+    path = home / FILE
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def _require_columns(path: Path, names: Collection[str]) -> None:

@@ -33,7 +33,8 @@ def run(run: Run, folder: Path) -> None:
     placed = list(built(run, marts, candidates, run.rules))
     fate = pd.concat([pd.Series(effects.names(one), index=one.candidates.index) for one in placed]).sort_index()
     pq.write_table(kept(run, marts, candidates, fate), folder / "user_candidates.parquet", compression="zstd")
-    shelves = pd.concat([flat(one) for one in placed], ignore_index=True)
+    lists = [flat(one) for one in placed]
+    shelves = pd.concat([one for one in lists if len(one)] or lists[:1], ignore_index=True)
     named(run, marts, evidence.explain(run, marts, shelves)).to_parquet(
         folder / "user_recommendations.parquet", index=False
     )
