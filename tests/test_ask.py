@@ -1,5 +1,7 @@
 """Any query is answered from the release alone, and every answer can be explained."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -9,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy import sparse
 
+from models import pretrained
 from models.encoder import encode
 from models.item_text import TextTokenizer
 from models.profile import ItemProfileEncoder, ProfileConfig
@@ -23,6 +26,7 @@ from pipelines.search.lexical import Lexical
 from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
 from pipelines.search.reader import Reader
+from tests.test_pretrained import checkpoint
 
 ITEMS = {"a1": "blue garden lantern", "b2": "red garden chair", "c3": "blue mug [1 | 2]"}
 
@@ -146,3 +150,30 @@ def test_an_older_release_says_so(tmp_path: Path, lacks: str):
         release.execute(f"create table {lacks}")
     with pytest.raises(NothingPublished, match="Run a night"):
         told(tmp_path, "mug")
+
+
+def test_a_pretrained_encoder_read_from_a_folder_answers_from_the_release(tmp_path: Path):
+    """All that it is stands in search_parts: with its source gone, the release gives the same results and scores."""
+    tokenizer, config = pretrained.read(checkpoint(tmp_path / "source"), 8, 10, "none")
+    encoder = config.build().eval()
+    vectors = encode(encoder, tokenizer.encode_items({"title": ["spade", "pan bowl", "whisk"]}, 10))
+    made = replace(engine(), reader=Reader(tokenizer, encoder), item_vectors=vectors)
+    kept.write(tmp_path / "search_parts.parquet", made, Ranking(), personal(), "night")
+    shutil.rmtree(tmp_path / "source")
+    with duckdb.connect() as release:
+        release.execute(f"create table search_parts as from '{tmp_path / 'search_parts.parquet'}'")
+        loaded, ranking, _ = kept.load(release)
+    asked = ["spade", "pan bowl", "blue mug"]
+    expected = results(made, Ranking(), asked, "night")
+    assert expected["semantic_score"].max() > 0.99
+    pd.testing.assert_frame_equal(results(loaded, ranking, asked, "night"), expected)
+
+
+def test_parts_that_lead_out_of_their_folder_are_refused(tmp_path: Path):
+    """A release that somebody tampered with writes nowhere else."""
+    with duckdb.connect() as release:
+        release.execute(
+            "create table search_parts as from (values ('narrowed.npz', 1, ''), ('../x', 1, '')) t(name, part, content)"
+        )
+        with pytest.raises(NightshelfError, match="leads out of its folder"):
+            kept.load(release)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,7 @@ import duckdb
 import pandas as pd
 
 from pipelines import warehouse
-from pipelines.errors import NothingPublished
+from pipelines.errors import NightshelfError, NothingPublished
 from pipelines.search.answers import Engine
 from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
@@ -23,7 +24,7 @@ def write(path: Path, engine: Engine, ranking: Ranking, personal: Personal, run_
         engine.save(Path(folder))
         ranking.save(Path(folder))
         personal.save(Path(folder))
-        rows = [(*part, run_id) for file in sorted(Path(folder).iterdir()) for part in _parts(file)]
+        rows = [(*part, run_id) for part in _parts(Path(folder))]
     pd.DataFrame(rows, columns=["name", "part", "content", "run_id"]).to_parquet(path, index=False)
 
 
@@ -35,14 +36,23 @@ def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking, Personal]
     with TemporaryDirectory() as folder:
         found = release.execute("select name, content from search_parts order by name, part")
         while row := found.fetchone():
-            with (Path(folder) / Path(row[0]).name).open("ab") as file:
-                file.write(base64.b64decode(row[1]))
+            _append(Path(folder), row[0], base64.b64decode(row[1]))
         return Engine.load(Path(folder)), Ranking.load(Path(folder)), Personal.load(Path(folder))
 
 
-def _parts(file: Path) -> Iterator[tuple[str, int, str]]:
-    with file.open("rb") as content:
-        number = 0
-        while some := content.read(PART_BYTES):
-            number += 1
-            yield file.name, number, base64.b64encode(some).decode("ascii")
+def _parts(folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Of every file at any depth: its path within the folder, the part's number and its content as text."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):  # a pretrained encoder has a folder
+        name = file.relative_to(folder).as_posix()
+        with file.open("rb") as content:
+            for number, some in enumerate(iter(partial(content.read, PART_BYTES), b""), start=1):
+                yield name, number, base64.b64encode(some).decode("ascii")
+
+
+def _append(folder: Path, name: str, content: bytes) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise NightshelfError(f"search_parts names {name!r}, which leads out of its folder. Do not trust this release.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(content)
