@@ -16,6 +16,7 @@ import pytest
 from psycopg2.extensions import parse_dsn
 from rich.console import Console
 
+from pipelines import asked as answering
 from pipelines import contracts, retention, settings, show, warehouse, why
 from pipelines.errors import BadSetting, HeldBack, NoRoom, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
@@ -337,3 +338,20 @@ def test_a_whole_night_is_published_to_postgres_and_read_from_there(
     told = capsys.readouterr().out
     for words in ("from user_recommendations", "from rejected_rows", "WAREHOUSE_READER", name, "candidate", "nearest"):
         assert words in told
+
+
+@pytest.mark.slow
+def test_answers_are_published_beside_the_night_on_postgres(night: Run, house: Postgres, tmp_path: Path):
+    """The release that they derive has all rows of the one before, and theirs; both are kept, and going back works."""
+    told = settings.load(tmp_path)
+    before = warehouse.publish(replace(night, home=tmp_path, settings=told), warehouse.judged(night))["release"]
+    run, new = answering.answer(tmp_path, ["Wooden  GARDEN gloves", "tea strainer"], "cli:here:1")
+    after = warehouse.current(tmp_path)
+    assert house.kept() == [before, after]
+    assert new == ["tea strainer", "wooden garden gloves"]
+    answered = f"select distinct query from nightshelf.search_results where run_id = '{run.run_id}' order by 1"
+    assert asked(house, answered) == [(query,) for query in new]
+    old, now = (house.manifest(name)["tables"] for name in (before, after))
+    assert {name for name in now if now[name] != old[name]} == {"search_results", "quality_checks"}
+    assert warehouse.rollback(tmp_path, None, "wrong answers", "anna") == before
+    assert asked(house, answered) == []
