@@ -14,12 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.shelve import builder
-from pipelines.shelve.builder import FRESH, NEW, Cap, Demand, Terms
-from pipelines.shelve.chance import Draws
+from pipelines.lists import builder
+from pipelines.lists.builder import FRESH, NEW, Cap, Demand, Terms
+from pipelines.lists.chance import Draws
+from pipelines.lists.pool import OWN, Pool
+from pipelines.lists.shares import Share
 from pipelines.shelve.placing import BLOCK
-from pipelines.shelve.pool import OWN, Pool
-from pipelines.shelve.shares import Share
 
 LENGTH, WIDTH, EMBEDDING = 20, 40, 64
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.shelve import builder
-from pipelines.shelve.builder import (
+from pipelines.lists import builder
+from pipelines.lists.builder import (
     DIVERSITY,
     DRAWN,
     FRESH,
@@ -21,9 +21,9 @@ from pipelines.shelve.builder import (
     Demand,
     Terms,
 )
-from pipelines.shelve.chance import Draws
-from pipelines.shelve.pool import FILLING, OWN, PLACED, Pool
-from pipelines.shelve.shares import Share
+from pipelines.lists.chance import Draws
+from pipelines.lists.pool import FILLING, OWN, PLACED, Pool
+from pipelines.lists.shares import Share
 
 ITEMS = 12
 LENGTHS = st.integers(1, 8)

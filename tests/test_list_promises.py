@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pipelines.lists.builder import FRESH, NEW, STANDS
+from pipelines.lists.chance import Draws
+from pipelines.lists.shares import Share
 from pipelines.rules import Rule, obeyed
 from pipelines.rules.rule import BARS, COUNTED, ITEM_TABLES
 from pipelines.rules.scope import Goods, People, addressed
 from pipelines.shelve import effects, placing
-from pipelines.shelve.builder import FRESH, NEW, STANDS
-from pipelines.shelve.chance import Draws
 from pipelines.shelve.placing import Audience, Placed, Placing, Popular, Ranked, families, fates
-from pipelines.shelve.shares import Share
 
 DAY, ITEMS, USERS, WIDTH = dt.date(2026, 3, 1), 14, 6, 8
 SHELVES = {"for_you": "for_you", "discover": "discover", "buy_again": "buy_again", "own": "discover"}

@@ -11,13 +11,13 @@ import pytest
 from scipy import sparse
 
 from pipelines import shelve
+from pipelines.lists.builder import NEW, STANDS
+from pipelines.lists.chance import Draws
+from pipelines.lists.shares import Share
 from pipelines.rules import Rule, obeyed
 from pipelines.rules.scope import Goods, People
 from pipelines.shelve import effects
-from pipelines.shelve.builder import NEW, STANDS
-from pipelines.shelve.chance import Draws
 from pipelines.shelve.placing import Audience, Placed, Placing, Popular, Ranked, families, fates
-from pipelines.shelve.shares import Share
 
 ITEMS = list("abcdefgh")
 CATALOGUE = pd.DataFrame(

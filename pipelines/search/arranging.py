@@ -1,23 +1,20 @@
 """Arranging: the answers to queries in the order that rules ask for, by the builder of the users' lists."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.candidates import Candidates
 from models.words import normalise
+from pipelines.lists import builder
+from pipelines.lists.builder import Cap, Demand, Terms
+from pipelines.lists.pool import OWN, PLACED, Pool
 from pipelines.rules import Rule
 from pipelines.rules.rule import BARS, BROUGHT, BY_QUERY
 from pipelines.rules.scope import Goods
-
-if TYPE_CHECKING:  # the builder stands beside what loads torch, for which a search by hand does not wait
-    from pipelines.shelve.builder import Terms
 
 SPARE = 3  # best sellers that are at hand for each answer that must stand: some may not be shown
 
@@ -41,7 +38,7 @@ class Listed:
     rules: np.ndarray
     capped: np.ndarray
 
-    def beside(self, other: Listed) -> Listed:
+    def beside(self, other: "Listed") -> "Listed":
         """Both, by query and rank; no query is in both."""
         both = {name: np.concatenate([one, getattr(other, name)]) for name, one in vars(self).items()}
         order, capped = np.argsort(both["lists"], kind="stable"), both.pop("capped")
@@ -62,12 +59,12 @@ class Arranging:
     groups: np.ndarray
 
     @classmethod
-    def none(cls, count_items: int) -> Arranging:
+    def none(cls, count_items: int) -> "Arranging":
         nothing = np.empty((0, count_items))
         return cls((), nothing.astype(bool), nothing.astype(int))
 
     @classmethod
-    def of(cls, rules: Sequence[Rule], goods: Goods) -> Arranging:
+    def of(cls, rules: Sequence[Rule], goods: Goods) -> "Arranging":
         """Those of a run's rules."""
         ours = [rule for rule in rules if rule.action not in BARS and rule.is_about(BY_QUERY, rule.query)]
         shape = len(ours), len(goods.catalogue)
@@ -75,7 +72,7 @@ class Arranging:
         return cls(ours, covered, np.array([goods.groups(rule) for rule in ours], dtype=int).reshape(shape))
 
     @property
-    def held(self) -> Arranging:
+    def held(self) -> "Arranging":
         """Those that a user's own order of the answers is held to as well; what the others ask, it begins with."""
         kept = np.array([rule.action in BROUGHT for rule in self.rules], dtype=bool)
         ours = [rule for rule in self.rules if rule.action in BROUGHT]
@@ -83,7 +80,7 @@ class Arranging:
 
     def listed(
         self, queries: Sequence[str], found: Candidates, score: np.ndarray, count: int, sold: np.ndarray
-    ) -> Listed:
+    ) -> "Listed":
         """The first `count` answers of each query by a score (R,) and the rules; of `sold`, (I,) items by what is
         bought of them, those above -inf may be brought by rules."""
         told = self._told(queries)
@@ -99,11 +96,8 @@ class Arranging:
 
     def _arranged(
         self, told: np.ndarray, ruled: np.ndarray, found: Candidates, score: np.ndarray, count: int, sold: np.ndarray
-    ) -> Listed:
+    ) -> "Listed":
         """The answers of the queries `ruled` (B,), of which `told` (N, B) says which rules speak to them."""
-        from pipelines.shelve import builder
-        from pipelines.shelve.pool import OWN, PLACED, Pool
-
         rows = _pooled(found, score, ruled)  # (B, W)
         brought = np.stack([np.full(len(ruled), -1), *self._brought(told, sold)], axis=1)
         own = Pool(np.append(found.items, -1)[rows], np.append(score, 0.0)[rows], np.full(rows.shape[1], OWN))
@@ -124,8 +118,6 @@ class Arranging:
                 yield from (np.where(lists, item, -1) for item in first)
 
     def _terms(self, told: np.ndarray) -> Terms:
-        from pipelines.shelve.builder import Cap, Demand, Terms
-
         demands: dict[str, list] = {"shifts": [], "pins": [], "caps": [], "least": []}
         for number, (rule, lists) in enumerate(zip(self.rules, told, strict=True)):
             value = -(rule.value or 0) if rule.action == "bury" else rule.value or 0
@@ -146,7 +138,7 @@ class Arranging:
         np.savez_compressed(folder / "arranging.npz", rules=json.dumps(rules), covered=self.covered, groups=self.groups)
 
     @classmethod
-    def load(cls, folder: Path) -> Arranging:
+    def load(cls, folder: Path) -> "Arranging":
         with np.load(folder / "arranging.npz") as arrays:
             rules = [Rule.model_validate(told) for told in json.loads(str(arrays["rules"]))]
             return cls(rules, arrays["covered"], arrays["groups"])

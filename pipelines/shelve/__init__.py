@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from pipelines import beside, evidence
 from pipelines.fuse.rankings import PARTS
+from pipelines.lists.builder import STANDS
 from pipelines.marts import Marts
 from pipelines.rules.rule import Rule
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
 from pipelines.shelve import audit, effects, stood, worth
-from pipelines.shelve.builder import STANDS
 from pipelines.shelve.placing import FALLBACKS, Placed, Ranked, fates, placings
 
 SCORES = [f"{part}_score" for part in PARTS]

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import contracts
+from pipelines.lists.builder import DIVERSITY, DRAWN, FRESH, LENGTH, NEW, VARIANT
 from pipelines.marts import Marts
 from pipelines.rules import conflicts
 from pipelines.rules.scope import Goods, unknown
 from pipelines.run import LOG, Run
-from pipelines.shelve.builder import DIVERSITY, DRAWN, FRESH, LENGTH, NEW, VARIANT
 from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed, Placing
 
 CAUSES = {LENGTH: "length", VARIANT: "variant", DIVERSITY: "diversity", NOT_AVAILABLE: "not_available"}

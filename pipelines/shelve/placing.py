@@ -9,16 +9,16 @@ from scipy import sparse
 
 from pipelines.beside.pairs import centred
 from pipelines.fuse.rankings import LEARNED
+from pipelines.lists import builder
+from pipelines.lists.builder import FRESH, LENGTH, NEW, STANDS, Built, Cap, Demand, Terms
+from pipelines.lists.chance import Draws
+from pipelines.lists.pool import FILLING, OWN, PLACED, Pool
+from pipelines.lists.shares import Share
 from pipelines.marts import Marts, values_at
 from pipelines.placements import items as items_of
 from pipelines.rules import Rule
 from pipelines.rules.scope import Goods, People, addressed, allowed, barring
 from pipelines.run import Run, digest
-from pipelines.shelve import builder
-from pipelines.shelve.builder import FRESH, LENGTH, NEW, STANDS, Built, Cap, Demand, Terms
-from pipelines.shelve.chance import Draws
-from pipelines.shelve.pool import FILLING, OWN, PLACED, Pool
-from pipelines.shelve.shares import Share
 
 NOT_AVAILABLE = -5  # what keeps an item off a list before it is built, beside the rules
 FALLBACKS = (None, "rules", "segment_popularity", "shop_popularity")  # where a row comes from, own candidates first

@@ -14,10 +14,10 @@ from scipy import sparse
 from models import metrics
 from pipelines.beside.pairs import centred
 from pipelines.fuse.rankings import LEARNED
+from pipelines.lists.builder import DRAWN, FRESH, STANDS
 from pipelines.marts import Marts
 from pipelines.rules import Rule
 from pipelines.run import Run
-from pipelines.shelve.builder import DRAWN, FRESH, STANDS
 from pipelines.shelve.effects import PUT_BY
 from pipelines.shelve.placing import Placing, Ranked, placings, shares
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.shelve.chance import Draws
-from pipelines.shelve.pool import FILLING, NEVER, OWN, PLACED, Pool, relevance
-from pipelines.shelve.shares import Owed, Share
+from pipelines.lists.chance import Draws
+from pipelines.lists.pool import FILLING, NEVER, OWN, PLACED, Pool, relevance
+from pipelines.lists.shares import Owed, Share
 
 STANDS, LENGTH, VARIANT, DIVERSITY = -1, -2, -3, -4  # what became of a column; from 0 on the rule that dropped it
 NOBODY, NEW, FRESH, DRAWN = -1, -6, -7, -8  # what put a row on its place without a rule: its worth, a share, a draw

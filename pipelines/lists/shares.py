@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.shelve.pool import FILLING, NEVER, OWN
+from pipelines.lists.pool import FILLING, NEVER, OWN
 
 NOTHING = 1e-9  # what a product of share and rows may be off
 
