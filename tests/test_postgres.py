@@ -259,8 +259,8 @@ def test_a_server_without_room_keeps_the_release_before(server: Server, run: Run
 
 
 @pytest.fixture
-def small_disk(server: Server) -> Iterator[Path]:
-    """Two MiB of memory as the disk of what the loader makes."""
+def small_disk(server: Server, house: Postgres) -> Iterator[Path]:
+    """Two MiB of memory as the disk of what the loader makes; the warehouse goes with it: the server outlives both."""
     place = server.folder / "small"
     place.mkdir()
     mounted = subprocess.run(
@@ -276,7 +276,12 @@ def small_disk(server: Server) -> Iterator[Path]:
             "alter role loader set default_tablespace = small",
         )
         yield place
-        server.perform("alter role loader reset default_tablespace")
+        database = parse_dsn(house.environment["WAREHOUSE_ADMIN"])["dbname"]
+        server.perform(
+            "alter role loader reset default_tablespace",
+            f"drop database {database} with (force)",
+            "drop tablespace small",
+        )
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
