@@ -17,12 +17,13 @@ from psycopg2.extensions import parse_dsn
 from rich.console import Console
 
 from pipelines import asked as answering
-from pipelines import contracts, retention, settings, show, warehouse, why
+from pipelines import contracts, hotfix, retention, settings, show, warehouse, why
 from pipelines.errors import BadSetting, HeldBack, NoRoom, NothingPublished, NoWarehouse, ReadersInTheWay
 from pipelines.run import Run
 from pipelines.warehouse import postgres
 from pipelines.warehouse.manifest import Judged
 from pipelines.warehouse.postgres import Postgres
+from tests.conftest import linked
 from tests.lake import run_of
 from tests.postgres import ROLES, Server
 from tests.test_warehouse import seconds_of
@@ -360,3 +361,26 @@ def test_answers_are_published_beside_the_night_on_postgres(night: Run, house: P
     assert {name for name in now if now[name] != old[name]} == {"search_results", "quality_checks"}
     assert warehouse.rollback(tmp_path, None, "wrong answers", "anna") == before
     assert asked(house, answered) == []
+
+
+@pytest.mark.slow
+def test_a_recalled_item_leaves_the_views_of_postgres(night: Run, house: Postgres, tmp_path: Path):
+    """The release that is derived shows it nowhere, fills its places, and stands beside the one before."""
+    home = linked(night.home, tmp_path / "shop")
+    told = night.settings.model_copy(update={"warehouse": settings.load(home).warehouse})
+    base = replace(night, home=home, settings=told)
+    base.save()
+    for stage in (*hotfix.TAKEN_OVER, *hotfix.DONE_AGAIN):
+        hotfix.take_over(night, base, stage)  # as if the night had been told of PostgreSQL
+    before = warehouse.publish(base, warehouse.judged(night))["release"]
+    ((recalled,),) = asked(house, "select item_id from nightshelf.popular_items where segment = 'all' and rank = 1")
+    rows = "select count(*) from nightshelf.user_recommendations where placement in ('for_you', 'discover')"
+    shown = f"{rows} and item_id = '{recalled}'"
+    full = asked(house, rows)
+    assert asked(house, shown) != [(0,)]
+    run = hotfix.exclude(home, recalled, "recalled", "anna", "cli:here:1", base.opened_at)
+    assert hotfix.current(home).run_id == run.run_id
+    assert (asked(house, rows), asked(house, shown)) == (full, [(0,)])
+    assert set(house.kept()) == {before, warehouse.current(home)}
+    assert warehouse.rollback(home, None, "a wrong item", "anna") == before
+    assert asked(house, shown) != [(0,)]
