@@ -42,6 +42,7 @@ def packed_line() -> Iterator[bytes]:
     yield b"\nben,FR\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "count_rows"), [(packed_rows, UNPACKED // 256), (packed_line, 3)])
 def test_a_packed_file_is_read_in_bounded_memory(
     tmp_path: Path, content: Callable[[], Iterator[bytes]], count_rows: int
