@@ -374,7 +374,9 @@ class Gates(Section):
 
 
 class Warehouse(Section):
-    engine: Literal["duckdb", "postgres"] = Field("duckdb", description="Where releases live: files, or a server.")
+    engine: Literal["duckdb", "postgres", "spark"] = Field(
+        "duckdb", description="Where releases live: files, a PostgreSQL server, or tables of Spark SQL."
+    )
     views: str = Field(
         "nightshelf",
         pattern="^[a-z_][a-z0-9_]{0,50}$",
@@ -384,6 +386,15 @@ class Warehouse(Section):
     publisher: str = Field("WAREHOUSE_PUBLISHER", description="Variable with that of the role that moves the views.")
     reader: str = Field("WAREHOUSE_READER", description="Variable with that of the role that reads the views.")
     admin: str = Field("WAREHOUSE_ADMIN", description="Variable with that of the role of `nightshelf warehouse init`.")
+    metastore: str = Field(
+        "",
+        pattern="^(thrift://[^/:,]+:[0-9]+(,|$))*$",
+        description="Hive metastore by which Spark SQL finds the tables: `thrift://host:9083`, several with commas.",
+    )
+
+    def schema_of(self, market: str) -> str:
+        """The schema in which readers of a market find the current release."""
+        return f"{self.views}_{market.replace('-', '_')}" if market else self.views
 
 
 class Retention(Section):

@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pipelines import errors, java
 from pipelines.errors import NightshelfError
 from pipelines.run import Run
+from pipelines.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,33 +41,45 @@ class SparkFailed(Exception):
     """What Spark said; its own exceptions have no text any more once its Java process has ended."""
 
 
-@contextmanager
-def session(run: Run, count_rows: int) -> Iterator[SparkSession]:
-    """A local session in UTC for a job on so many rows; stopped, with its Java process, at the end.
+def session(run: Run, count_rows: int) -> AbstractContextManager[SparkSession]:
+    """A session in UTC for a job on so many rows; stopped, with its Java process, at the end.
 
     Raises SparkFailed, and MemoryError when the Java process is ended by something else.
     """
     options = f"{JAVA} {ONE_COMPILER}" if count_rows < SHORT_ROWS else JAVA
-    scratch = run.home / "spark" / run.run_id
+    master = run.settings.clean.spark_master or f"local[{run.settings.machine.threads}]"
+    return _session(run.home, run.run_id, run.settings, master, options)
+
+
+def catalog(home: Path, told: Settings, metastore: str) -> AbstractContextManager[SparkSession]:
+    """A session that says what tables a Hive metastore has, and reads none of their rows: no executor is started."""
+    further = {"spark.sql.catalogImplementation": "hive", "spark.hadoop.hive.metastore.uris": metastore}
+    return _session(home, "warehouse", told, "local[1]", f"{JAVA} {ONE_COMPILER}", further)
+
+
+@contextmanager
+def _session(
+    home: Path, name: str, told: Settings, master: str, options: str, further: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[SparkSession]:
+    scratch = home / "spark" / name
     scratch.mkdir(parents=True, exist_ok=True)
-    os.environ["JAVA_HOME"] = str(java.find(run.home))
+    os.environ["JAVA_HOME"] = str(java.find(home))
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    threads = run.settings.machine.threads
-    master = run.settings.clean.spark_master or f"local[{threads}]"
     spark = (
         _reachable(SparkSession.builder.master(master), master)
-        .appName(run.run_id)
-        .config("spark.driver.memory", f"{run.settings.clean.memory_mb}m")
+        .appName(name)
+        .config("spark.driver.memory", f"{told.clean.memory_mb}m")
         .config("spark.local.dir", str(scratch))
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", str(4 * threads))
+        .config("spark.sql.shuffle.partitions", str(4 * told.machine.threads))
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.sql.sources.parallelPartitionDiscovery.threshold", "100000")  # a job to list files takes longer
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.extraJavaOptions", f"{options} -Dlog4j2.configurationFile={LOGGING.as_uri()}")
         .config("spark.executor.extraJavaOptions", options)
+        .config(map=dict(further))
         .getOrCreate()
     )
     try:

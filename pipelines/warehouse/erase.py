@@ -11,6 +11,7 @@ from pipelines.warehouse.tables import summed
 
 OWNERS = ("user_id", "visitor_id")  # columns that say whose a row is
 QUOTES = ("example",)  # columns that hold a row as it came
+PARQUET = "format parquet, compression zstd"
 
 
 def broken(columns: Collection[str]) -> tuple[str, str]:
@@ -33,12 +34,13 @@ def database(path: Path, users: Collection[str], pattern: str) -> int:
         connection.execute(f"attach '{_quoted(path)}' as before (read_only)")
         listed = "select table_name from duckdb_tables() where database_name = 'before' and schema_name = 'main'"
         names = [name for (name,) in connection.execute(listed).fetchall()]
-        count = sum(_count(connection, name, users, pattern) for name in names)
+        columns = {name: _columns(connection, f'before."{name}"') for name in names}
+        count = sum(_count(connection, f'before."{name}"', columns[name], users, pattern) for name in names)
         if not count:
             return 0
         connection.execute(f"attach '{_quoted(partial)}' as after")
         for name in names:
-            theirs, kept = broken(_columns(connection, name))
+            theirs, kept = broken(columns[name])
             values = _values(f"{theirs} {kept}", users, pattern)
             query = f'create table after."{name}" as select {kept} from before."{name}" where ({theirs}) is not true'
             connection.execute(query, values)
@@ -50,24 +52,44 @@ def database(path: Path, users: Collection[str], pattern: str) -> int:
     return count
 
 
+def parquet(path: Path, target: Path, users: Collection[str], pattern: str) -> int:
+    """Write the file's rows again without the users, to `target`; how many rows went or were changed. Without any such
+    row nothing is written."""
+    source = f"read_parquet('{_quoted(path)}', hive_partitioning = false)"
+    with duckdb.connect() as connection:
+        connection.execute(f"create view source as select * from {source}")
+        columns = _columns(connection, "source")
+        if count := _count(connection, "source", columns, users, pattern):
+            theirs, kept = broken(columns)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            query = f"copy (select {kept} from source where ({theirs}) is not true) to '{_quoted(target)}' ({PARQUET})"
+            connection.execute(query, _values(f"{theirs} {kept}", users, pattern))
+    return count
+
+
 def retold(manifest: dict[str, Any], path: Path, sha256: str, count: int) -> dict[str, Any]:
     """The manifest of a release file from which rows were erased: its name stays, and a note says so."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        tables = {name: {**told, **summed(connection, f'"{name}"', name)} for name, told in manifest["tables"].items()}
-    erased = manifest.get("erased_rows", 0) + count
-    return {**manifest, "tables": tables, "sha256": sha256, "erased_rows": erased}
+        return {**recounted(manifest, connection, count), "sha256": sha256}
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    return [row[0] for row in connection.execute(f'describe before."{name}"').fetchall()]
+def recounted(manifest: dict[str, Any], release: duckdb.DuckDBPyConnection, count: int) -> dict[str, Any]:
+    """The manifest of a release that is read there, which has lost so many rows."""
+    tables = {name: {**told, **summed(release, f'"{name}"', name)} for name, told in manifest["tables"].items()}
+    return {**manifest, "tables": tables, "erased_rows": manifest.get("erased_rows", 0) + count}
 
 
-def _count(connection: duckdb.DuckDBPyConnection, name: str, users: Collection[str], pattern: str) -> int:
-    columns = _columns(connection, name)
+def _columns(connection: duckdb.DuckDBPyConnection, place: str) -> list[str]:
+    return [row[0] for row in connection.execute(f"describe {place}").fetchall()]
+
+
+def _count(
+    connection: duckdb.DuckDBPyConnection, place: str, columns: list[str], users: Collection[str], pattern: str
+) -> int:
     theirs, _ = broken(columns)
     quoting = [f'regexp_matches("{column}", $pattern)' for column in QUOTES if column in columns]
     condition = " or ".join([f"({theirs})", *quoting])
-    query = f'select count(*) from before."{name}" where {condition}'
+    query = f"select count(*) from {place} where {condition}"
     row = connection.execute(query, _values(condition, users, pattern)).fetchone()
     return row[0] if row else 0
 

@@ -22,10 +22,12 @@ class Files:
     see the release before or this one, whole, at whatever point a publication dies.
     """
 
+    place_in_home, kind = "warehouse", "duckdb"
+
     def __init__(self, home: Path) -> None:
-        self.folder = home / "warehouse"
+        self.folder = home / self.place_in_home
         self.releases = self.folder / "releases"
-        self.link = self.folder / "current.duckdb"
+        self.link = self.folder / f"current.{self.kind}"
         self.book = self.folder / "releases.jsonl"
 
     @property
@@ -52,7 +54,7 @@ class Files:
         return self.link.resolve().stem if self.link.exists() else None
 
     def kept(self) -> list[str]:
-        return sorted(path.stem for path in self.releases.glob("*.duckdb"))
+        return sorted(path.stem for path in self.releases.glob(f"*.{self.kind}"))
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """What a release was made from; kept longer than the release where it was gone back from."""
@@ -65,42 +67,30 @@ class Files:
 
     def place(self, made: Judged) -> None:
         """Bring in a release that nobody sees yet; one that is there already holds the same rows and stays."""
-        target = self.releases / f"{made.name}.duckdb"
+        target = self._release(made.name)
         if target.exists():
             return
-        _write(target.with_suffix(".json"), json.dumps(made.manifest, sort_keys=True, default=str))
-        partial = target.with_suffix(".duckdb.partial")
-        if partial.exists():
-            os.unlink(partial)
-        try:
-            os.link(made.path, partial)
-        except OSError:  # the run's folder lies on another disk
-            shutil.copyfile(made.path, partial)
-        os.chmod(partial, 0o444)
-        _sync(partial)
+        write(target.with_suffix(".json"), json.dumps(made.manifest, sort_keys=True, default=str))
+        partial = target.with_name(f"{target.name}.partial")
+        self._fill(partial, made)
         os.replace(partial, target)
-        _sync(self.releases)
+        sync(self.releases)
 
     def record(self, told: dict[str, Any], show: bool) -> None:
         """Write a move down, then, to `show` its release, move the link."""
         line = json.dumps(told, default=str, sort_keys=True) + "\n"
-        _write(self.book, (self.book.read_text() if self.book.exists() else "") + line)
+        write(self.book, (self.book.read_text() if self.book.exists() else "") + line)
         if show:
-            partial = self.link.with_suffix(".partial")
-            if partial.is_symlink():
-                os.unlink(partial)
-            os.symlink(Path("releases") / f"{told['release']}.duckdb", partial)
-            os.replace(partial, self.link)
-            _sync(self.folder)
+            self._show(told["release"])
 
     def connect(self, name: str | None = None) -> duckdb.DuckDBPyConnection:
         """Read a release that is kept, by default the current one."""
-        path = self.releases / f"{name}.duckdb" if name else self.link.resolve()
+        path = self._release(name) if name else self.link.resolve()
         return renamed.bridged(duckdb.connect(str(path), read_only=True))
 
     def drop(self, name: str) -> bool:
         """Remove a release, unless a process of this machine has it open."""
-        path = self.releases / f"{name}.duckdb"
+        path = self._release(name)
         if _is_open(path):
             return False
         os.unlink(path)
@@ -108,12 +98,12 @@ class Files:
 
     def erase(self, name: str, users: Collection[str], pattern: str) -> int:
         """Write a release again without the users; who has it open keeps reading what was opened. Returns the rows."""
-        path, manifest = self.releases / f"{name}.duckdb", self.manifest(name)
+        path, manifest = self._release(name), self.manifest(name)
         count = erase.database(path, users, pattern)
         if manifest and manifest["sha256"] != (found := sha256(path)):
             told = erase.retold(manifest, path, found, count)
-            _write(self.releases / f"{name}.json", json.dumps(told, sort_keys=True, default=str))
-        _sync(self.releases)
+            write(self.releases / f"{name}.json", json.dumps(told, sort_keys=True, default=str))
+        sync(self.releases)
         return count
 
     def tidy(self, names: set[str]) -> None:
@@ -121,6 +111,27 @@ class Files:
         other = [path for path in self.releases.glob("*.json") if path.stem not in names]
         for path in [*other, *self.releases.glob("*.partial"), *self.folder.glob("*.partial")]:
             os.unlink(path)
+
+    def _release(self, name: str) -> Path:
+        return self.releases / f"{name}.{self.kind}"
+
+    def _fill(self, partial: Path, made: Judged) -> None:
+        if partial.exists():
+            os.unlink(partial)
+        try:
+            os.link(made.path, partial)
+        except OSError:  # the run's folder lies on another disk
+            shutil.copyfile(made.path, partial)
+        os.chmod(partial, 0o444)
+        sync(partial)
+
+    def _show(self, name: str) -> None:
+        partial = self.link.with_suffix(".partial")
+        if partial.is_symlink():
+            os.unlink(partial)
+        os.symlink(self._release(name).relative_to(self.folder), partial)
+        os.replace(partial, self.link)
+        sync(self.folder)
 
 
 def _is_open(path: Path) -> bool:
@@ -133,7 +144,7 @@ def _is_open(path: Path) -> bool:
     return False
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Whole or not at all, and on the disk when it returns."""
     partial = path.with_name(f"{path.name}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -142,10 +153,11 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(descriptor)
     os.replace(partial, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what is written there reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -50,7 +50,7 @@ class Postgres:
 
     def __init__(self, told: Warehouse, market: str = "", environment: Mapping[str, str] = os.environ) -> None:
         self.told, self.market, self.environment = told, market, environment
-        self.views = f"{told.views}_{market.replace('-', '_')}" if market else told.views
+        self.views = told.schema_of(market)
         self.audit = f"{self.views}_audit"
         if len(self.audit) > LONGEST_NAME:
             raise BadSetting(f"{self.audit} is longer than the {LONGEST_NAME} bytes of a name: shorten its views.")

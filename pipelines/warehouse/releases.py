@@ -39,12 +39,16 @@ class Warehouse(Protocol):
 
 def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
     """The warehouse of a home, as `told` or its settings name it."""
-    chosen = (told or settings.load(home)).warehouse
-    if chosen.engine == "duckdb":
+    told = told or settings.load(home)
+    if told.warehouse.engine == "duckdb":
         return Files(home)
+    if told.warehouse.engine == "spark":
+        from pipelines.warehouse.spark_sql import SparkSql
+
+        return SparkSql(home, told, markets.name(home))
     from pipelines.warehouse.postgres import Postgres
 
-    return Postgres(chosen, markets.name(home))
+    return Postgres(told.warehouse, markets.name(home))
 
 
 def current(home: Path, told: settings.Settings | None = None) -> str | None:

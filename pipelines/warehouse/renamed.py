@@ -8,12 +8,16 @@ from pipelines import contracts
 from pipelines.contracts import Table
 
 
+def others(table: Table) -> dict[str, str]:
+    """The other name of each column that has two in this version: of the new one the old, of the old one the new."""
+    pairs = [(column.name, column.renamed_from) for column in table.columns if column.renamed_from]
+    return dict([*pairs, *((old, new) for new, old in pairs)])
+
+
 def aliases(table: Table, has: Collection[str]) -> dict[str, str]:
     """Names by which columns of a release that `has` these are to be found too, each with the one that is there: the
     old name in a release of this version, the new one in a release of the version before."""
-    pairs = [(column.name, column.renamed_from) for column in table.columns if column.renamed_from]
-    both = [*pairs, *((old, new) for new, old in pairs)]
-    return {other: own for own, other in both if own in has and other not in has}
+    return {other: own for own, other in others(table).items() if own in has and other not in has}
 
 
 def definition(table: Table, place: str) -> str:
