@@ -14,9 +14,10 @@ from implicit.recommender_base import ModelFitError
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from models import stamp
 from models.errors import Diverged
 from models.least_squares import CURE, LeastSquares
-from models.vocabulary import Vocabulary, check_stamp, stamp
+from models.vocabulary import Vocabulary
 
 LARGEST_CONFIDENCE = 1e6  # beyond it single precision stops learning, mostly in silence
 LOOSE = 100.0  # conjugate gradients, or other regularisation, may pass the bound of a solution, but not by far
@@ -86,13 +87,13 @@ class ALSModel:
         np.save(folder / "item_factors.npy", self.item_factors)
         settings = {"regularization": self.regularization, "alpha": self.alpha}
         (folder / "als.json").write_text(json.dumps(settings), encoding="utf-8")
-        stamp(folder, **vocabularies)
+        stamp.write(folder, **{name: vocabulary.hash for name, vocabulary in vocabularies.items()})
 
     @classmethod
     def load(cls, folder: Path | str, **vocabularies: Vocabulary) -> ALSModel:
-        """Map what `save` wrote; raises ForeignVocabulary when it belongs to other `users` or `items` than these."""
+        """Map what `save` wrote; raises ForeignVocabulary or Damaged when it is not that of these."""
         folder = Path(folder)
-        check_stamp(folder, **vocabularies)
+        stamp.check(folder, **vocabularies)
         users, items = (np.load(folder / f"{name}_factors.npy", mmap_mode="r") for name in ("user", "item"))
         return cls(users, items, **json.loads((folder / "als.json").read_text(encoding="utf-8")))
 

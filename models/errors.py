@@ -1,8 +1,16 @@
-"""What can go wrong while a model learns."""
+"""What can go wrong while a model learns, or is read again."""
+
+
+class Damaged(ValueError):
+    """A file of an artefact is not what was written there; the message says which, and what to do."""
 
 
 class Diverged(ArithmeticError):
     """Training left NaN or infinite numbers; the message names the knob to turn."""
+
+
+class ForeignVocabulary(ValueError):
+    """What was learnt belongs to other ids than those at hand: its rows would be somebody else's."""
 
 
 class NothingToLearn(ValueError):

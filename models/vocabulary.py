@@ -16,10 +16,6 @@ class CorruptVocabulary(ValueError):
     """The file's ids do not match the hash stored beside them."""
 
 
-class ForeignVocabulary(ValueError):
-    """What was learnt belongs to other ids than those at hand: its rows would be somebody else's."""
-
-
 class Vocabulary:
     """The sorted, unique ids of one kind of thing (users, items, queries).
 
@@ -69,25 +65,3 @@ class Vocabulary:
                 f"{stored['hash'][:12]}; it was edited or cut short, so rebuild it with the models that use it"
             )
         return vocabulary
-
-
-def stamp(folder: Path, **vocabularies: Vocabulary) -> None:
-    """Write into the folder of an artefact which ids its rows belong to, by name (`users`, `items`)."""
-    hashes = {name: vocabulary.hash for name, vocabulary in vocabularies.items()}
-    (folder / "vocabularies.json").write_text(json.dumps(hashes), encoding="utf-8")
-
-
-def check_stamp(folder: Path, **vocabularies: Vocabulary) -> None:
-    """Hold the artefact's stamp against the vocabularies it is to be read with.
-
-    Raises:
-        ForeignVocabulary: one of them is not the one that was stamped.
-    """
-    path = folder / "vocabularies.json"
-    stamped = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name, vocabulary in vocabularies.items():
-        if stamped.get(name) != vocabulary.hash:
-            raise ForeignVocabulary(
-                f"{folder}: made for {name} that hash to {str(stamped.get(name))[:12]}, the {len(vocabulary)} {name} at"
-                f" hand hash to {vocabulary.hash[:12]}; train that model again on these marts"
-            )

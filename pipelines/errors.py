@@ -42,7 +42,7 @@ class RunBusy(NightshelfError):
 
 
 class StageNotReady(NightshelfError):
-    """A stage was asked for before the one that it reads."""
+    """A stage was asked for before the one that it reads, or what that left is not as it was."""
 
 
 class GateFailed(NightshelfError):

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import Diverged, NothingToLearn, ProcessLost
+from models.errors import Damaged, Diverged, ForeignVocabulary, NothingToLearn, ProcessLost
 from pipelines import markets, settings, shortages
 from pipelines.costs import Meter
 from pipelines.errors import BadSetting, NotTrained, RunBusy, StageNotReady
@@ -235,6 +235,9 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         except (Diverged, NothingToLearn, ProcessLost) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise NotTrained(f"{run.run_id} {name}: {error}") from error
+        except (Damaged, ForeignVocabulary) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise StageNotReady(f"{run.run_id} {name}: {error}.") from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models import personalization, profile_training
+from models import personalization, profile_training, stamp
 from models.errors import NothingToLearn
 from models.histories import Histories
 from models.profile import HistoryAttention
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import train_sequence, withhold_last_day
-from models.vocabulary import stamp
 from pipelines import adopt, device, encoders
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
@@ -34,7 +33,7 @@ def run(run: Run, folder: Path) -> None:
         else:
             sequence = _train_readers(run, marts, until, sequence, folder / part)
         _read_histories(marts, until, folder / part, device.chosen(run.settings))
-        stamp(folder / part, users=marts.users, items=marts.items)
+        stamp.write(folder / part, users=marts.users.hash, items=marts.items.hash)
     write_json(folder / "model.json", told)
 
 

@@ -5,9 +5,9 @@ from scipy import sparse
 
 from models import als
 from models.als import ALSModel, fit
-from models.errors import Diverged
+from models.errors import Damaged, Diverged, ForeignVocabulary
 from models.retrieval import top_items
-from models.vocabulary import ForeignVocabulary, Vocabulary
+from models.vocabulary import Vocabulary
 
 SETTINGS = {"factors": 6, "regularization": 0.05, "alpha": 4.0, "epochs": 8, "seed": 1, "threads": 1}
 
@@ -141,6 +141,22 @@ def test_a_model_of_other_ids_is_refused(tmp_path):
     assert ALSModel.load(tmp_path, users=users, items=items).alpha == 4.0
     with pytest.raises(ForeignVocabulary, match="made for items that hash to"):
         ALSModel.load(tmp_path, users=users, items=Vocabulary([*items.ids[1:], "new"]))
+
+
+@pytest.mark.parametrize("file", ["user_factors.npy", "als.json"])
+def test_a_model_that_is_not_as_it_was_written_is_refused(tmp_path, file: str):
+    """One byte that changed on a bad disk, or a file that is gone: the message names the file, and what to remove."""
+    users, items = (Vocabulary(f"{kind}{n}" for n in range(count)) for kind, count in (("u", 40), ("i", 30)))
+    folder = tmp_path / "train_als" / "final"
+    fit(shop(), **SETTINGS).save(folder, users=users, items=items)
+    path, content = folder / file, bytearray((folder / file).read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=rf"{file} is not the file that was written there. Remove .*train_als, and"):
+        ALSModel.load(folder, users=users, items=items)
+    path.unlink()
+    with pytest.raises(Damaged, match=file):
+        ALSModel.load(folder, users=users, items=items)
 
 
 def test_a_model_without_a_stamp_is_refused(tmp_path):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from models import encoder as encoding
-from models import together
+from models import stamp, together
 from models.encoder import Remembered, encode, remember
+from models.errors import ForeignVocabulary
 from models.item_text import TextTokenizer
 from models.profile import ProfileConfig
-from models.vocabulary import ForeignVocabulary, Vocabulary, check_stamp
+from models.vocabulary import Vocabulary
 from pipelines import encoders, settings, spark, train_profile
 from pipelines.marts import Marts
 from pipelines.run import Run
@@ -130,9 +131,9 @@ def test_artefacts_name_their_ids(later: tuple[Run, dict[str, int]]):
     """Vectors are refused beside other users or items than those they were made for."""
     run, _ = later
     marts, folder = Marts(run), run.of("train_profile", "final")
-    check_stamp(folder, users=marts.users, items=marts.items)
+    stamp.check(folder, users=marts.users, items=marts.items)
     with pytest.raises(ForeignVocabulary, match="train that model again"):
-        check_stamp(folder, items=Vocabulary(["i1"]))
+        stamp.check(folder, items=Vocabulary(["i1"]))
 
 
 def test_other_weights_remember_nothing():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import Damaged
 from pipelines import run as runs
 from pipelines.errors import NoDataForDay, RunBusy, StageNotReady
 from pipelines.open import day_before, open_run
@@ -35,6 +36,11 @@ def fail_half_way(run: Run, folder: Path) -> None:
     raise ValueError("half way")
 
 
+@stage
+def read_what_is_damaged(run: Run, folder: Path) -> None:
+    raise Damaged(f"{folder / 'factors.npy'} is not the file that was written there. Remove it")
+
+
 def names(run: Run) -> set[str]:
     return {path.name for path in run.folder.iterdir()}
 
@@ -55,6 +61,13 @@ def test_a_failed_stage_leaves_nothing(opened: Run):
     assert names(opened) == {"run.json"}
     with pytest.raises(StageNotReady, match="stage test_run has not finished"):
         opened.of("test_run")
+
+
+def test_what_is_damaged_is_told_as_a_stage_that_is_not_there(opened: Run):
+    """In one line with the file and the cure, as people read it, and without a half-written folder."""
+    with pytest.raises(StageNotReady, match=r"factors.npy is not the file that was written there. Remove it\.$"):
+        read_what_is_damaged(opened)
+    assert names(opened) == {"run.json"}
 
 
 def test_an_attempt_that_was_thought_dead_ends_without_its_work(opened: Run):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models import stamp
 from models.vocabulary import Vocabulary
 from pipelines.forget.delivered import mentions
 from pipelines.run import write_json, write_text
@@ -85,11 +86,11 @@ def _erase_positions(folder: Path, known: list[str], users: Collection[str]) -> 
     if len(before) == len(after):
         return 0
     count = 0
-    for stamp in sorted(folder.glob("train_*/*/vocabularies.json")):
-        told = json.loads(stamp.read_text())
+    for artefact in sorted(path.parent for path in folder.glob(f"train_*/*/{stamp.STAMP}")):
+        told = stamp.ids(artefact)
         if told.get("users") == before.hash:
-            count += sum(_erase_rows(stamp.with_name(name), before, after) for name in ARRAYS)
-            write_json(stamp, {**told, "users": after.hash})
+            count += sum(_erase_rows(artefact / name, before, after) for name in ARRAYS)
+            stamp.write(artefact, **{**told, "users": after.hash})
     candidates = (folder / "fuse" / name for name in ("candidates.parquet", "held_out_candidates.parquet"))
     return count + sum(_erase_candidates(path, before, after) for path in candidates if path.exists())
 

@@ -6,12 +6,11 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from models import candidates, cold, retrieval
+from models import candidates, cold, retrieval, stamp
 from models.als import ALSModel
 from models.candidates import Candidates
 from models.neighbours import Neighbours
 from models.retrieval import Sieve
-from models.vocabulary import check_stamp
 from pipelines import device
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
@@ -121,7 +120,7 @@ class Sources:
         machine = settings.fuse.memory_mb << 20, settings.machine.threads, device.sieve(settings)
         als = ALSModel.load(run.of("train_als", part), users=marts.users, items=marts.items)
         profile = run.of("train_profile", part)
-        check_stamp(profile, users=marts.users, items=marts.items)
+        stamp.check(profile, users=marts.users, items=marts.items)
         vectors, *sequence, readers = (np.load(profile / f"{name}.npy", mmap_mode="r") for name in VECTORS)
         window = settings.fuse.popularity_days
         buyers = cold.expected_buyers(marts.popularity(until, window), marts.ages_days(until), window)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from models import retrieval
+from models import retrieval, stamp
 from models.candidates import Candidates
 from models.understanding import Lexicon, Understood, understand
-from models.vocabulary import Vocabulary, check_stamp
+from models.vocabulary import Vocabulary
 from models.words import normalise
 from pipelines.marts import SMOOTHING, Marts, smoothed, values_at
 from pipelines.run import Run
@@ -89,7 +89,7 @@ class Engine:
     def of(cls, run: Run, marts: Marts, part: str, lexicon: Lexicon, lexical: Lexical, queries: Vocabulary) -> "Engine":
         """The engine of one of the night's trainings."""
         folder = run.of("train_profile", part)
-        check_stamp(folder, items=marts.items)
+        stamp.check(folder, items=marts.items)
         spelled, clicks = pooled(queries, marts.query_clicks(queries, run.cuts[part]))
         return cls(
             marts.items,
