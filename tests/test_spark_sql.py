@@ -1,29 +1,26 @@
 """Tables of Spark SQL keep the promise that files keep: a statement sees one whole release, and nobody is locked out."""
 
-import datetime as dt
 import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import pytest
 from pyspark.sql import SparkSession
-from rich.console import Console
 
-from pipelines import contracts, retention, settings, show, spark, warehouse
-from pipelines.errors import BadSetting, HeldBack, NothingPublished, NoWarehouse
+from pipelines import settings, spark, warehouse
+from pipelines.errors import HeldBack, NothingPublished
 from pipelines.run import Run
 from pipelines.warehouse.spark_sql import SparkSql
 from tests.lake import run_of
 from tests.metastore import Metastore
-from tests.test_postgres import ITEMS, made, publish
+from tests.test_postgres import ITEMS, publish
 
 MOVES = 100 if os.environ.get("LONG_FAULTS") else 6
 SCHEMAS = itertools.count(1)

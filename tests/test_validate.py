@@ -129,6 +129,15 @@ def test_a_check_that_was_not_executed_is_an_error():
         expectations._records("items", declared, [])
 
 
+def test_an_expectation_that_raises_fails_and_says_what_it_said():
+    """A column that is not there cannot be asked about: no check passes for it, and none is missing."""
+    declared = validate.expectations(contracts.tables("serving")["items"])
+    told = list(expectations.held({"items": declared}, {"items": pd.DataFrame([ITEM]).drop(columns="title")}))
+    (raised,) = [one for one in told if "not_be_null(title)" in one["check_name"]]
+    assert not raised["is_ok"]
+    assert "title" in raised["observed"].removeprefix("raised ")
+
+
 def counted(tmp_path: Path, books: dict[str, int], lines: int = 3) -> bool:
     """Whether the books of two files balance: `a.csv` brought two rows below its header, `b.csv` repeats it."""
     folder, (a, b) = tmp_path / "lake" / "day", (f"raw/events/dt=2026-03-01/{name}.csv" for name in "ab")
