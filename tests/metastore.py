@@ -1,4 +1,4 @@
-"""A Hive metastore of the tests' own: the real server, from the jars that PySpark brings, in a folder that goes with it."""
+"""A Hive metastore of the tests' own: the real server, from PySpark's jars, in a folder that goes with it."""
 
 import socket
 import subprocess
@@ -26,7 +26,8 @@ class Metastore:
         self.process = subprocess.Popen(self._command(), cwd=self.folder, stderr=(self.folder / "log").open("w"))
         until = time.monotonic() + 120
         while not self._listens():
-            assert self.process.poll() is None and time.monotonic() < until, (self.folder / "log").read_text()
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until
             time.sleep(0.1)
 
     def stop(self) -> None:

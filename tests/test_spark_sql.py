@@ -1,26 +1,34 @@
-"""Tables of Spark SQL keep the promise that files keep: a statement sees one whole release, and nobody is locked out."""
+"""Tables of Spark SQL keep the promise that files keep: a statement sees one whole release, and nobody waits."""
 
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from rich.console import Console
 
-from pipelines import settings, spark, warehouse
-from pipelines.errors import HeldBack, NothingPublished
+from pipelines import contracts, retention, settings, show, spark, warehouse
+from pipelines.errors import BadSetting, HeldBack, NothingPublished, NoWarehouse
 from pipelines.run import Run
+from pipelines.warehouse.files import Files
 from pipelines.warehouse.spark_sql import SparkSql
 from tests.lake import run_of
 from tests.metastore import Metastore
-from tests.test_postgres import ITEMS, publish
+from tests.test_postgres import ITEMS, made, publish
+from tests.test_renamed import NEW, OLD
+from tests.test_renamed import hold as hold
+from tests.test_renamed import publish as publish_item
 
 MOVES = 100 if os.environ.get("LONG_FAULTS") else 6
 SCHEMAS = itertools.count(1)
@@ -41,9 +49,7 @@ def session(metastore: Metastore, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def house(
-    tmp_path: Path, metastore: Metastore, session: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> SparkSql:
+def house(tmp_path: Path, metastore: Metastore, session: SparkSession, monkeypatch: pytest.MonkeyPatch) -> SparkSql:
     """A warehouse whose schemas nobody else has."""
     monkeypatch.setenv("NIGHTSHELF_WAREHOUSE__ENGINE", "spark")
     monkeypatch.setenv("NIGHTSHELF_WAREHOUSE__METASTORE", metastore.address)
@@ -155,3 +161,129 @@ def test_readers_see_whole_releases_in_order(run: Run, house: SparkSql, tmp_path
     polls, releases = json.loads(told)
     assert releases > MOVES // 2
     print(f"{MOVES} publications, {polls} polls, {releases} releases seen")
+
+
+@pytest.mark.slow
+def test_other_columns_and_other_tables_follow_the_release(run: Run, house: SparkSql):
+    """A release of an older contract has fewer columns and tables: views show what it has, and again all of a newer
+    one. A type that changed is refused before anything moves."""
+    first, older = publish(run, "2026-03-02", 2), made(run, "2026-03-01", 1)
+    house.place(older)
+    rewritten(house, older.name, "* exclude (brand)")
+    shutil.rmtree(house.releases / f"{older.name}.parquet" / "user_recommendations")
+    warehouse.rollback(run.home, older.name, "an older contract", "anna")
+    columns = len(contracts.tables("serving")["items"].columns)
+    assert len(asked(house, "describe {views}.items")) == columns - 1
+    assert sorted(name for _, name, _ in asked(house, "show tables in {views}")) == ["current_release", "items"]
+    warehouse.rollback(run.home, first, "and back", "anna")
+    assert len(asked(house, "describe {views}.items")) == columns
+    assert len(asked(house, "show tables in {views}")) == 3
+    house.place(other := made(run, "2026-03-03", 3))
+    rewritten(house, other.name, "* replace (price_cents / 1.0 as price_cents)")
+    with pytest.raises(NoWarehouse, match=r"items\.price_cents is bigint in earlier releases and double in this one"):
+        warehouse.rollback(run.home, other.name, "another type", "anna")
+    assert asked(house, "select release from {views}.current_release") == [(first,)]
+    assert warehouse.current(run.home) == first
+
+
+def rewritten(house: SparkSql, name: str, columns: str) -> None:
+    """Have the items of a release look otherwise."""
+    path = house.releases / f"{name}.parquet" / "items" / "0" / "rows.parquet"
+    rows = duckdb.sql(f"select {columns} from '{path}'").to_arrow_table()
+    path.unlink()
+    pq.write_table(rows, path)
+
+
+@pytest.mark.slow
+def test_a_renamed_column_has_both_names(house: SparkSql, hold: Callable):
+    """Once the change is published, when readers are taken back behind it, and for Nightshelf itself."""
+    both, told = "select name, title from {views}.items", house.told.model_dump(exclude_unset=True)["warehouse"]
+    engine = {f"warehouse.{key}": value for key, value in told.items()}
+    hold(OLD)
+    first = publish_item(house.home, "2026-03-01", "Mug", **engine)
+    hold(NEW)
+    publish_item(house.home, "2026-03-02", "Jug", **engine)
+    assert asked(house, both) == [("Jug", "Jug")]
+    warehouse.rollback(house.home, first, "trial", "anna")
+    assert asked(house, both) == [("Mug", "Mug")]
+    with warehouse.connect(house.home) as release:
+        assert release.execute("select name, title from items").fetchall() == [("Mug", "Mug")]
+
+
+@pytest.mark.slow
+def test_old_releases_go_and_never_what_readers_see(run: Run, house: SparkSql):
+    """Rows, partitions and manifests; also where the link does not lead to what the pointer shows."""
+    nights = [publish(run, f"2026-03-0{n}", n) for n in (1, 2, 3)]
+    told = house.told.model_copy(update={"retention": settings.Retention(releases=1)})
+    assert retention.clear_releases(run.home, told) == [nights[0]]
+    assert house.kept() == nights[1:]
+    assert asked(house, "show partitions {tables}.items") == [(f"release={name}",) for name in nights[1:]]
+    assert not any(nights[0] in path.name for path in house.releases.iterdir())
+    with house.locked():
+        assert not house.drop(nights[2])
+
+
+@pytest.mark.slow
+def test_a_move_that_died_half_way_is_whole_when_done_again(run: Run, house: SparkSql, monkeypatch: pytest.MonkeyPatch):
+    """After the pointer and before the link: readers see the new release, whole, and keep it."""
+    first = publish(run, "2026-03-01", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "_show", lambda *_: exec("raise KeyboardInterrupt"))
+        with pytest.raises(KeyboardInterrupt):
+            publish(run, "2026-03-02", 2)
+    seen = "select distinct i.run_id, r.run_id from {views}.items as i cross join {views}.user_recommendations as r"
+    assert (warehouse.current(run.home), asked(house, seen)) == (first, [("run 2", "run 2")])
+    with house.locked():
+        assert not house.drop("2026-03-02.nightly.00000002")
+    assert publish(run, "2026-03-02", 2) == warehouse.current(run.home)
+    assert asked(house, seen) == [("run 2", "run 2")]
+
+
+@pytest.mark.slow
+def test_forgotten_users_leave_releases(run: Run, house: SparkSql):
+    """The one that readers see and the one before; a reader who has read it before goes on without a refresh; the
+    manifest tells how many rows went and are left; again, nothing happens."""
+    names = [publish(run, f"2026-03-0{n}", n) for n in (1, 2)]
+    reader, count = SparkSession.active().newSession(), f"select count(*) from {house.views}.user_recommendations"
+    assert reader.sql(count).collect() == [(1,)]
+    with house.locked():
+        assert [house.erase(name, {"a"}, "a") for name in names] == [1, 1]
+        assert house.erase(names[0], {"a"}, "a") == 0
+    assert reader.sql(count).collect() == [(0,)]
+    assert len(asked(house, "select * from {views}.items")) == 2
+    told = [house.manifest(name) for name in names]
+    assert [(one["erased_rows"], one["tables"]["user_recommendations"]["count_rows"]) for one in told] == [(1, 0)] * 2
+    assert len(list(house.releases.rglob("rows.parquet"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("", "warehouse.metastore is not set"), ("thrift://127.0.0.1:1", "No metastore answers: thrift://127.0.0.1:1 ")],
+)
+def test_a_metastore_that_is_missing_is_found_before_the_night(tmp_path: Path, address: str, told: str):
+    """The message names the setting."""
+    run = run_of(tmp_path, **{"warehouse.engine": "spark", "warehouse.metastore": address})
+    with pytest.raises(NoWarehouse, match=told):
+        warehouse.of(tmp_path, run.settings).ready()
+    with pytest.raises(BadSetting, match="metastore"):
+        settings.parse({"warehouse": {"metastore": "metastore:9083"}})
+
+
+@pytest.mark.slow
+def test_a_whole_night_is_published_to_spark_and_read_from_there(
+    night: Run, house: SparkSql, capsys: pytest.CaptureFixture
+):
+    """Every table with its rows, by key, equal to the file's, to a reader of Spark SQL and to `show`."""
+    (house.home / "runs").symlink_to(night.home / "runs")
+    judged = warehouse.judged(night)
+    warehouse.publish(replace(night, home=house.home, settings=house.told), judged)
+    with duckdb.connect(str(judged.path), read_only=True) as file, warehouse.connect(house.home) as release:
+        for table in contracts.tables("serving").values():
+            order = ", ".join(f'"{key}"' for key in table.key)
+            rows = file.execute(f"select * from {table.name} order by {order}").to_arrow_table()
+            assert release.execute(f"select * from {table.name}").to_arrow_table().equals(rows), table.name
+            assert SparkSession.active().table(f"{house.views}.{table.name}").toArrow().equals(rows), table.name
+    show.demo(Console(width=200), house.home)
+    told = capsys.readouterr().out
+    for words in ("from user_recommendations", "from rejected_rows", house.where, judged.name):
+        assert words in told
