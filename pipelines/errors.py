@@ -58,7 +58,7 @@ class HeldBack(NightshelfError):
 
 
 class NoWarehouse(NightshelfError):
-    """The database server cannot be reached, or a role lacks its rights."""
+    """The database server or the metastore cannot be reached, refuses something, or a role lacks its rights."""
 
 
 class ReadersInTheWay(NightshelfError):

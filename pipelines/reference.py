@@ -84,7 +84,8 @@ def _tables() -> str:
         MADE,
         "# The published tables\n",
         f"Contract version {contracts.VERSION}. Every release is one DuckDB file, and `warehouse/current.duckdb` leads"
-        " to the valid one; or one schema of PostgreSQL, and the views of the schema `nightshelf` lead to it.\n",
+        " to the valid one; or one schema of PostgreSQL, or Parquet files that Spark SQL reads, and the views of the"
+        " schema `nightshelf` lead to it.\n",
         *(_section(table, _constraints) for table in tables),
         "## Reasons\n\n" + _rows(("reason", "meaning"), ((f"`{code}`", text) for code, text in REASONS.items())),
     ]
