@@ -4,6 +4,7 @@
     python benchmarks/night.py --online-retail FILE --day 2011-11-11   # the UCI table
     python benchmarks/night.py --users 20000 --items 5000 --bot 1000000  # the same shop without and with one bot
     python benchmarks/night.py --rescore                               # then new stock and rules, without training
+    python benchmarks/night.py --sizes 1000 10000 --plot night.svg    # how a night grows, and one day more
 
 Everything is printed in one run, from fresh homes in a temporary folder.
 """
@@ -15,11 +16,13 @@ import time
 from pathlib import Path
 
 import duckdb
+import growth
 from rich.console import Console
 from rich.table import Table
 
 from pipelines import night, rescore, warehouse
 from pipelines.costs import costs
+from pipelines.generate import generate
 from pipelines.run import Override, Run
 
 QUALITY = """
@@ -45,6 +48,7 @@ OVERLAP = f"""
     group by placement
     order by placement
 """
+WIDEST = 240  # characters of a line, for a file takes what a window would cut
 COSTS = {"wall_seconds": 1, "cpu_seconds": 1, "peak_memory_mb": 0}  # and digits that mean something
 
 
@@ -56,9 +60,15 @@ def main() -> None:
     ask.add_argument("--online-retail", type=Path)
     ask.add_argument("--bot", type=int, metavar="EVENTS", help="views of one user on the last day, beside the others'")
     ask.add_argument("--rescore", action="store_true", help="rescore after the night, timed")
+    ask.add_argument("--sizes", type=int, nargs="+", metavar="USERS", help="two shops or more, and one day more")
+    ask.add_argument("--plot", type=Path, metavar="SVG", help="of --sizes: where each stage's CPU seconds are drawn")
+    ask.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="of --sizes: settings of each night")
     ask.add_argument("--day", type=dt.date.fromisoformat, default=dt.date(2026, 3, 1))
     told = ask.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if told.sizes:
+            print_growth(told, Path(folder))
+            return
         home = Path(folder) / "shop"
         run = timed_night(told, home)
         print_quality(home)
@@ -67,6 +77,19 @@ def main() -> None:
         if told.bot:
             beset = timed_night(told, Path(folder) / "beset", told.bot)
             print_difference(run, beset)
+
+
+def print_growth(told: argparse.Namespace, folder: Path) -> None:
+    """All sizes in one table, and the next day's night on the largest shop."""
+    found, next_day = [], told.day + dt.timedelta(days=1)
+    for users in sorted(told.sizes):
+        home = folder / str(users)
+        generate(home, users=users, items=told.items, days=told.days + 1, last_day=next_day, seed=17)
+        found.append(growth.performed(home, told.day, told.set))
+    more = growth.performed(home, next_day, told.set)
+    Console(width=WIDEST).print(growth.table(found, more))
+    if told.plot:
+        told.plot.write_text(growth.plot(found))
 
 
 def timed_night(told: argparse.Namespace, home: Path, bot: int = 0) -> Run:
@@ -95,8 +118,6 @@ def lay_out(told: argparse.Namespace, home: Path) -> None:
 
         print(import_online_retail(told.online_retail, home))
     else:
-        from pipelines.generate import generate
-
         print(generate(home, users=told.users, items=told.items, days=told.days, last_day=told.day, seed=17))
 
 
