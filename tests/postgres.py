@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -53,7 +54,8 @@ class Server:
         """Every process at once, in the middle of whatever it does."""
         server = psutil.Process(self.process.pid)
         for process in [server, *server.children(recursive=True)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself meanwhile
+                process.kill()
         self.process.wait()
 
     def stop(self) -> None:

@@ -44,9 +44,13 @@ def metastore() -> Iterator[Metastore]:
 
 @pytest.fixture(scope="module")
 def session(metastore: Metastore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """A session of Spark SQL, started once: to start one takes longer than all that is asked of it here."""
+    """A session of Spark SQL, started once: to start one takes longer than all that is asked of it here. That of other
+    tests knows no metastore, nor do theirs want this one."""
+    if earlier := SparkSession.getActiveSession():
+        earlier.stop()
     with spark.catalog(tmp_path_factory.mktemp("spark"), settings.Settings(), metastore.address) as session:
         yield session
+    session.stop()
 
 
 @pytest.fixture
