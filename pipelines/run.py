@@ -10,7 +10,8 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -230,14 +231,8 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
             shutil.rmtree(earlier, ignore_errors=True)
         partial = done.with_name(f"{name}.{secrets.token_hex(4)}.partial")
         try:
-            with shortages.named(run.home, run.run_id, name):
+            with shortages.named(run.home, run.run_id, name), _told_of_models(run.run_id, name):
                 seconds = _attempt(function, run, partial)
-        except (Diverged, NothingToLearn, ProcessLost) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise NotTrained(f"{run.run_id} {name}: {error}") from error
-        except (Damaged, ForeignVocabulary) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise StageNotReady(f"{run.run_id} {name}: {error}.") from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -246,6 +241,18 @@ def stage(function: Callable[[Run, Path], None]) -> Callable[[Run], None]:
         LOG.info("%s %s: done in %.1f s", run.run_id, name, seconds)
 
     return run
+
+
+@contextmanager
+def _told_of_models(run_id: str, stage: str) -> Iterator[None]:
+    """What goes wrong in `models/` as errors of ours, which name run and stage: NotTrained where nothing could be
+    learnt, StageNotReady where what was learnt earlier cannot be used."""
+    try:
+        yield
+    except (Diverged, NothingToLearn, ProcessLost) as error:
+        raise NotTrained(f"{run_id} {stage}: {error}") from error
+    except (Damaged, ForeignVocabulary) as error:
+        raise StageNotReady(f"{run_id} {stage}: {error}.") from error
 
 
 def _attempt(function: Callable[[Run, Path], None], run: Run, partial: Path) -> float:
