@@ -110,14 +110,27 @@ def test_processes_that_train_together_are_counted():
     assert three.memory_bytes - one.memory_bytes == 3 * needs.LEARNING
 
 
-@pytest.mark.parametrize(("stage", "section"), [("train_als", "als"), ("fuse", "fuse")])
-def test_java_is_counted_where_spark_works(stage: str, section: str):
+@pytest.mark.parametrize(
+    ("stage", "section", "ours", "theirs"),
+    [
+        ("train_als", "als", {"engine": "implicit"}, {"engine": "spark"}),
+        ("train_profile", "profile", {"processes": 2}, {"processes": 2, "launcher": "spark"}),
+        ("fuse", "fuse", {"engine": "local"}, {"engine": "spark"}),
+        ("publish", "warehouse", {"engine": "duckdb"}, {"engine": "spark"}),
+    ],
+)
+def test_java_is_counted_where_spark_works(stage: str, section: str, ours: dict, theirs: dict):
     """Its heap and what it takes beside that stand on top of our own process, and a refusal names the heap."""
-    told = parse({section: {"engine": "spark"}})
-    ours, theirs = (by_stage(RETAIL, one)[stage] for one in (TOLD, told))
-    assert theirs.memory_bytes - ours.memory_bytes == TOLD.clean.memory_mb * MIB + needs.BEYOND_HEAP
-    assert "clean.memory_mb (2048)" in plan._lower(stage, told)
-    assert "clean.memory_mb" not in plan._lower(stage, TOLD)
+    here, there = (parse({section: one}) for one in (ours, theirs))
+    more = by_stage(RETAIL, there)[stage].memory_bytes - by_stage(RETAIL, here)[stage].memory_bytes
+    assert more == TOLD.clean.memory_mb * MIB + needs.BEYOND_HEAP
+    assert "clean.memory_mb (2048)" in plan._lower(stage, there)
+    assert "clean.memory_mb" not in plan._lower(stage, here)
+
+
+def test_one_process_needs_no_launcher():
+    """Spark starts the processes that train together, and one trains where it is."""
+    assert not needs.uses_spark("train_profile", parse({"profile": {"launcher": "spark"}}))
 
 
 def test_factors_by_mllib_are_foretold_to_take_longer():

@@ -49,7 +49,9 @@ def resident(stage: str, told: Settings) -> float:
 
 def uses_spark(stage: str, told: Settings) -> bool:
     """Whether Java works beside a stage's own process."""
-    return {"clean": "spark", "train_als": told.als.engine, "fuse": told.fuse.engine}.get(stage) == "spark"
+    launcher = told.profile.launcher if told.profile.processes > 1 else None
+    engines = {"train_als": told.als.engine, "train_profile": launcher, "fuse": told.fuse.engine}
+    return ({"clean": "spark", "publish": told.warehouse.engine} | engines).get(stage) == "spark"
 
 
 def nothing(size: Size, told: Settings) -> float:
