@@ -69,11 +69,19 @@ def test_the_table_foretells_the_nights_that_it_was_made_from(size: Size, told: 
 
 
 def test_a_night_like_the_last_one_takes_what_that_took():
-    """Whatever the table says; only what cleaning leaves is not in its folder, and told by the table."""
+    """Whatever the table says; only what is left in the lake and the warehouse is told by it."""
     seconds, peak, left = TAKEN
+    outside = {"clean": MARGIN * needs.cleaning_disk(GENERATED, TOLD), "publish": 0}
     for stage, one in by_stage(GENERATED, last=night_of(GENERATED)).items():
         assert (one.wall_seconds, one.memory_bytes, one.is_known) == (seconds, pytest.approx(peak * MIB), True)
-        assert one.disk_bytes == (left if stage != "clean" else MARGIN * needs.cleaning_disk(GENERATED, TOLD))
+        assert one.disk_bytes == outside.get(stage, left)
+
+
+def test_spark_keeps_the_release_once_more():
+    """As Parquet beside the file that was judged, and not within the run."""
+    told = parse({"warehouse": {"engine": "spark"}})
+    for last in (None, night_of(GENERATED, told)):
+        assert by_stage(GENERATED, told, last)["publish"].disk_bytes == MARGIN * needs.validate_disk(GENERATED, told)
 
 
 @pytest.mark.parametrize("stage", ["clean", "build", "train_als", "shelve", "validate"])

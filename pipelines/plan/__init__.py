@@ -19,6 +19,7 @@ from pipelines.settings import Settings
 from pipelines.shortages import LOWER
 
 LOG = logging.getLogger("nightshelf")
+OUTSIDE = ("clean", "publish")  # what they leave lies in the lake and in the warehouse
 FAR = 5.0  # a night of less than a fifth of the work says little about one
 
 
@@ -57,13 +58,13 @@ def _by_table(stage: str, size: Size, told: Settings) -> Estimate:
 
 
 def _by_night(stage: str, size: Size, told: Settings, last: Night) -> Estimate:
-    """What cleaning leaves lies in the lake beside what earlier nights cleaned, so that the table tells it."""
+    """What a stage leaves outside its run lies beside what earlier nights left there, so that the table tells it."""
     need, then, took = NEEDS[stage], (last.size, last.run.settings), last.took[stage]
     seconds = grown(took["wall_seconds"], need.fixed_seconds, _ratio(need.work(size, told), need.work(*then)))
     was = took["peak_memory_mb"] * needs.MIB - needs.resident(stage, last.run.settings)
     memory = needs.resident(stage, told) + held(was, need.arrays(*then), need.arrays(size, told))
     left = last.disk_bytes[stage] * _ratio(need.disk(size, told), need.disk(*then))
-    if stage == "clean":
+    if stage in OUTSIDE:
         left = MARGIN * need.disk(size, told)
     return Estimate(stage, seconds, memory, left, _spilled(stage, size, told), True)
 
