@@ -1,5 +1,6 @@
-"""ALS as a night trains it, beside plain `implicit` and Spark's MLlib on the same generated purchases, in one run.
+"""ALS as a night trains it, beside plain `implicit`, LensKit and Spark's MLlib on the same generated purchases.
 
+    .venv/bin/pip install -r benchmarks/requirements.txt      # brings LensKit
     python benchmarks/als.py                                  # 50,000 users, 10,000 items, some minutes
     python benchmarks/als.py --users 200000 --items 50000 --rounds 1
 
@@ -147,6 +148,25 @@ def by_implicit(task: Task, epochs: int) -> Trained:
     return model.user_factors, model.item_factors
 
 
+def by_lenskit(task: Task, epochs: int) -> Trained:
+    """From pairs of ids, each of the same weight, as it wants them."""
+    import pandas as pd
+    from lenskit.als import ImplicitMFScorer
+    from lenskit.data import from_interactions_df
+    from lenskit.parallel import initialize
+    from lenskit.training import TrainingOptions
+
+    initialize(threads=task.threads, backend_threads=1)  # says so and does nothing more the second time
+    rows, columns = task.bought.nonzero()
+    told = {"embedding_size": task.factors, "regularization": task.regularization, "weight": task.alpha}
+    model = ImplicitMFScorer(**told, epochs=epochs)
+    pairs = pd.DataFrame({"user_id": rows, "item_id": columns})
+    model.train(from_interactions_df(pairs), TrainingOptions(rng=0))
+    count_users, count_items = task.bought.shape
+    users = in_order(model.users.ids(), model.user_embeddings, count_users)
+    return users, in_order(model.items.ids(), model.item_embeddings, count_items)
+
+
 def by_mllib(task: Task, epochs: int) -> Trained:
     import pandas as pd
     from pyspark.ml.recommendation import ALS
@@ -166,7 +186,8 @@ def by_mllib(task: Task, epochs: int) -> Trained:
     )
     model = learner.fit(spark.createDataFrame(pairs))
     sides = zip((model.userFactors, model.itemFactors), task.bought.shape, strict=True)
-    users, items = (placed(vectors.toPandas(), count, task.factors) for vectors, count in sides)
+    frames = ((vectors.toPandas(), count) for vectors, count in sides)
+    users, items = (in_order(one["id"], np.stack(list(one["features"])), count) for one, count in frames)
     return users, items
 
 
@@ -184,10 +205,10 @@ def session(task: Task):
     return builder.getOrCreate()
 
 
-def placed(vectors, count: int, factors: int) -> np.ndarray:
-    """(count, F) vectors of a frame with id and features, zero where it has none."""
-    found = np.zeros((count, factors), dtype=np.float32)
-    found[vectors["id"].to_numpy()] = np.stack(vectors["features"].to_numpy())
+def in_order(positions, vectors: np.ndarray, count: int) -> np.ndarray:
+    """(count, F) with vectors (N, F) at positions (N,), zero where there is none."""
+    found = np.zeros((count, vectors.shape[1]), dtype=np.float32)
+    found[np.asarray(positions)] = vectors
     return found
 
 
@@ -209,7 +230,12 @@ def loss(task: Task, users: np.ndarray, items: np.ndarray) -> float:
 
 Contender = Callable[[Task, int], Trained]
 PLAIN = "implicit, as it comes"
-CONTENDERS: dict[str, Contender] = {"Nightshelf": by_nightshelf, PLAIN: by_implicit, "Spark MLlib": by_mllib}
+CONTENDERS: dict[str, Contender] = {
+    "Nightshelf": by_nightshelf,
+    PLAIN: by_implicit,
+    "LensKit": by_lenskit,
+    "Spark MLlib": by_mllib,
+}
 
 if __name__ == "__main__":
     main()
