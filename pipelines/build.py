@@ -10,12 +10,13 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines import contracts, placements, shortages
+from pipelines import contracts, placements, pseudonyms, shortages
 from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
 from pipelines.settings import Section
 
 SHOWN_FAILURES = 5
+BATCH = 100_000  # sessions that are looked at together
 # Unit tests hold the SQL against examples, which no night's data can change: the project's own tests perform them.
 BUILD = ("build", "--exclude", "source:release", "--exclude-resource-type", "unit_test")
 POPULAR_LENGTH = 200  # rows of `popular_items` per segment; shelves are filled from them
@@ -72,7 +73,7 @@ def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
         "NIGHTSHELF_DBT_THREADS": str(run.settings.machine.threads),
         "DO_NOT_TRACK": "1",
     }
-    command += ["--vars", json.dumps(_variables(run))]
+    command += ["--vars", json.dumps(_variables(run, marts))]
     told = subprocess.run([*_with_us(), *command], env=environment, capture_output=True, text=True)
     if told.returncode == -signal.SIGKILL:
         raise MemoryError("dbt was killed, as a system without memory does")
@@ -86,7 +87,7 @@ def _with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # of util-linux: on every Linux
 
 
-def _variables(run: Run) -> dict[str, object]:
+def _variables(run: Run, marts: Path) -> dict[str, object]:
     """What the SQL reads of the run and its settings."""
     settings = run.settings
     return {
@@ -96,6 +97,7 @@ def _variables(run: Run) -> dict[str, object]:
         "timezone": settings.shop.timezone,
         **_prefixed("sessions", settings.sessions),
         **_prefixed("bots", settings.bots),
+        "bots_allow": allowed(run, marts),
         "weight_view": settings.weights.view,
         "weight_cart": settings.weights.cart,
         "weight_purchase": settings.weights.purchase,
@@ -107,6 +109,19 @@ def _variables(run: Run) -> dict[str, object]:
         "pair_days": settings.shelve.pair_days,
         "trend_days": settings.shelve.trend_days,
     }
+
+
+def allowed(run: Run, marts: Path) -> list[str]:
+    """Visitors that are never flagged, as the tables have them: users by their names, sessions by their ids, which the
+    run does not keep where users have names of their own."""
+    told, wanted = run.settings.clean, set(run.settings.bots.allow)
+    if not wanted or not told.pseudonym_key:
+        return sorted(wanted | {pseudonyms.of(told, visitor) for visitor in wanted})
+    named = pseudonyms.names(told)
+    with duckdb.connect(str(marts), read_only=True) as connection:
+        rows = connection.execute("select distinct session_id from lake.events where session_id is not null")
+        sessions = (session for batch in iter(lambda: rows.fetchmany(BATCH), []) for (session,) in batch)
+        return sorted(wanted | {session for session in sessions if named.of(session) in wanted})
 
 
 def _prefixed(name: str, section: Section) -> dict[str, object]:

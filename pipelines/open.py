@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, device, plan, retention, rules, run, settings, shortages, warehouse
+from pipelines import check, device, plan, pseudonyms, retention, rules, run, settings, shortages, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
@@ -68,7 +68,7 @@ def described(
 ) -> Run:
     """The run as it would be opened now, under the rules of the day on which people see it; raises BadInput, BadRules,
     NoDataForDay, or BadSetting for what is wrong in `audit.csv` or a device that is not here, where it could not."""
-    told = device.settled(told)
+    told = pseudonyms.settled(device.settled(told))
     files = check.inputs(home, told, day, stock_until)
     asked.read(home, told.shelves)  # lists do not depend on it, but a mistake shall not wait for them
     seen_on = max(day + dt.timedelta(days=1), stock_until or day)

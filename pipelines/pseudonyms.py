@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import BadSetting
 from pipelines.run import write_json
-from pipelines.settings import Clean
+from pipelines.settings import Clean, Settings
 
 RECORD = "lake/pseudonyms.json"
 SHORTEST = 32  # characters of a key: fewer can be guessed
@@ -72,6 +72,14 @@ def names(clean: Clean, environment: Mapping[str, str] = os.environ) -> Names:
 def of(clean: Clean, user_id: str) -> str:
     """A user as the tables have it, from the shop's id or from that; the key is needed for an id alone."""
     return user_id if clean.pseudonym_key and FORM.fullmatch(user_id) else names(clean).of(user_id)
+
+
+def settled(told: Settings) -> Settings:
+    """The settings as a run keeps them: under a key, what `bots.allow` names goes by its hash, as users do."""
+    if not told.clean.pseudonym_key:
+        return told
+    allowed = dict.fromkeys(of(told.clean, visitor) for visitor in told.bots.allow)
+    return told.model_copy(update={"bots": told.bots.model_copy(update={"allow": list(allowed)})})
 
 
 def require(home: Path, clean: Clean) -> Names:

@@ -2,19 +2,23 @@
 
 import hmac
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import check, forgotten, pseudonyms, quarantine, settings
+from pipelines import build, check, forgotten, pseudonyms, quarantine, settings
 from pipelines.errors import BadInput, BadSetting
 from pipelines.forget import forget
+from pipelines.open import open_run
 from pipelines.pseudonyms import Names
 from pipelines.run import Run, release_lease
 from pipelines.settings import Clean
-from tests.conftest import deliver, event
+from tests.conftest import LAST_DAY, deliver, event
+from tests.lake import run_of
 from tests.test_clean import DAY, accepted, cleaned
 from tests.test_forget import holding
 
@@ -91,6 +95,45 @@ def test_a_message_about_a_file_shows_no_row(shop: Path, keyed: None):
     assert CANARY not in str(told.value)
     with pytest.raises(BadInput, match=CANARY):
         check.inputs(shop, settings.load(shop, {"clean.pseudonym_key": ""}), DAY)
+
+
+@pytest.mark.parametrize("said", [CANARY, NAMED.of(CANARY)])
+def test_a_run_has_those_who_are_allowed_by_their_names(shop: Path, keyed: None, said: str):
+    """Whatever they were called in the settings, which go with the run to readers."""
+    run = open_run(owner="airflow:test", day=LAST_DAY, overrides={"bots.allow": [said, "s 1"]}, home=shop)
+    assert run.settings.bots.allow == [NAMED.of(CANARY), NAMED.of("s 1")]
+    assert holding(shop, CANARY) == []
+    assert settings.load(shop, {"clean.pseudonym_key": "", "bots.allow": said}).bots.allow == [said]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"clean.pseudonym_key": "SHOP_KEY"}, {NAMED.of("Anna  B"), NAMED.of("s 1"), "s 1"}),
+        ({"clean.ids": "merge"}, {"Anna  B", "anna b", "s 1"}),
+        ({}, {"Anna  B", "s 1"}),
+    ],
+)
+def test_users_and_sessions_are_allowed_as_the_tables_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], expected: set[str]
+):
+    """Users by their names; sessions, which have none, by their ids; sessions that nobody named are not among them."""
+    monkeypatch.setenv("SHOP_KEY", KEY)
+    run = run_of(tmp_path, **changes, **{"bots.allow": ["Anna  B", "s 1"]})
+    run = replace(run, settings=pseudonyms.settled(run.settings))
+    with duckdb.connect(str(tmp_path / "marts.duckdb")) as marts:
+        marts.execute("create schema lake")
+        marts.execute("create table lake.events as select unnest(['s 1', 's 2', null, 's 1']) as session_id")
+    assert set(build.allowed(run, tmp_path / "marts.duckdb")) == expected
+
+
+@pytest.mark.parametrize("allowed", [CANARY, NAMED.of(CANARY)])
+@pytest.mark.parametrize("said", [CANARY, NAMED.of(CANARY)])
+def test_who_is_allowed_by_either_name_is_not_forgotten(shop: Path, keyed: None, said: str, allowed: str):
+    """The setting would name the user still: it is refused, and says where."""
+    (shop / "nightshelf.toml").write_text(f'bots.allow = ["{allowed}"]')
+    with pytest.raises(BadSetting, match=r"bots\.allow names 1 of these users"):
+        forget([said], "asked for it", "bert", shop)
 
 
 @pytest.fixture

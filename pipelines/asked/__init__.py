@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.words import LONGEST_QUERY, tokens
-from pipelines import publish, settings, warehouse
+from pipelines import pseudonyms, publish, settings, warehouse
 from pipelines import run as runs
 from pipelines.asked import validate
 from pipelines.errors import BadSetting, NightshelfError, NothingPublished
@@ -85,7 +85,7 @@ def _opened(home: Path, told: Settings, current: str, queries: list[str]) -> Run
         day=day,
         label=LABEL,
         opened_at=dt.datetime.now(dt.UTC),
-        settings=told.model_copy(update={"search": wanted}),
+        settings=pseudonyms.settled(told.model_copy(update={"search": wanted})),
         inputs={f"warehouse/{current}": manifest.get("sha256", "")},
         code_version=runs.code_version(),
         packages=runs.package_versions(),

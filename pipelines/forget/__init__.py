@@ -49,8 +49,8 @@ def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: d
         raise BadSetting("Forgetting wants users, and a reason, which is kept with the proof.")
     if any(user in why for user in users):
         raise BadSetting("The reason names a user, and is kept. Say it without.")
-    if named := [user for user in users if user in told.bots.allow]:
-        raise BadSetting(f"bots.allow names {len(named)} of these users. Take them out of {settings.file(home)} first.")
+    if count := len({pseudonyms.of(told.clean, visitor) for visitor in told.bots.allow}.intersection(users)):
+        raise BadSetting(f"bots.allow names {count} of these users. Take them out of {settings.file(home)} first.")
     if count := len(
         {pseudonyms.of(told.clean, one.user_id) for one in asked.read(home, told.shelves)}.intersection(users)
     ):
