@@ -41,6 +41,7 @@ SOON = {  # what takes Airflow minutes takes seconds here
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",  # nobody edits a DAG meanwhile
 }
+PATIENCE = 400.0  # seconds until the next thing happens
 POLICY = """
 import datetime
 
@@ -95,12 +96,12 @@ class Airflow:
             assert self.parts["api-server"].poll() is None
         return {}
 
-    def wait(self, moment: Callable[[], object], seconds: float = 120.0) -> object:
-        """What the moment has come with."""
-        until = time.monotonic() + seconds
+    def wait(self, moment: Callable[[], object], every: float = 0.25) -> object:
+        """What the moment has come with; it is looked for so many seconds apart."""
+        until = time.monotonic() + PATIENCE
         while not (come := moment()):
             assert time.monotonic() < until, {part: self.log(part) for part in PARTS}
-            time.sleep(0.01)
+            time.sleep(every)
         return come
 
     def log(self, part: str) -> str:
@@ -131,10 +132,15 @@ class Night:
     def at_work(self, stage: str) -> tuple[psutil.Process, psutil.Process]:
         """Airflow's worker and the task's own process, in the moment in which the run is claimed, or the stage begins
         its work."""
-        task = self.airflow.wait(lambda: (told := self.task(stage))["state"] == "running" and told["pid"] and told)
-        process = psutil.Process(task["pid"])
-        self.airflow.wait(self.lease.exists if stage == "open" else partial(attempts, self.folder, stage))
+        process = psutil.Process(self.airflow.wait(partial(self._pid, stage)))
+        has_begun = self.lease.exists if stage == "open" else partial(attempts, self.folder, stage)
+        self.airflow.wait(has_begun, every=0.005)
         return process.parent(), process
+
+    def _pid(self, stage: str) -> int | None:
+        assert self.state in ("queued", "running"), self.airflow.log("scheduler")
+        task = self.task(stage)
+        return task["pid"] if task["state"] == "running" else None
 
 
 @pytest.fixture

@@ -227,11 +227,16 @@ class Postgres:
         views = [view for (view,) in cursor.fetchall()]
         schema = self._schema(name)
         tables = _tables(cursor, schema)
-        for view in set(views) - set(tables):
-            cursor.execute(sql.SQL("drop view {}").format(sql.Identifier(self.views, view)))
-        for table, columns in tables.items():
-            _lead(cursor, sql.Identifier(self.views, table), sql.Identifier(schema, table), _shown(table, columns))
-        cursor.execute(sql.SQL("comment on schema {} is %s").format(sql.Identifier(self.views)), [name])
+        told = sql.SQL("comment on schema {} is {}").format(sql.Identifier(self.views), sql.Literal(name))
+        gone = [sql.SQL("drop view {}").format(sql.Identifier(self.views, view)) for view in set(views) - set(tables)]
+        leads = [
+            (
+                sql.Identifier(self.views, table),
+                sql.SQL("select {} from {}").format(_shown(table, columns), sql.Identifier(schema, table)),
+            )
+            for table, columns in tables.items()
+        ]
+        _lead(cursor, [told, *gone], leads)
 
     def _schema(self, name: str) -> str:
         """Where a release lies: markets may have releases of one name."""
@@ -382,15 +387,33 @@ def _shown(table: str, has: Collection[str]) -> sql.Composable:
     return sql.SQL(", ").join([sql.SQL("*"), *pairs])
 
 
-def _lead(cursor: Any, view: sql.Identifier, table: sql.Identifier, shown: sql.Composable) -> None:
+Lead = tuple[sql.Identifier, sql.Composable]  # a view and what it shows
+
+
+def _lead(cursor: Any, further: list[sql.Composable], leads: list[Lead]) -> None:
+    """Replace all views, and do further statements with that. All is sent at once: readers wait for the server alone,
+    not for each of its answers too. Where the columns of a view differ, one after the other."""
+    replaced = [sql.SQL("create or replace view {} as {}").format(*lead) for lead in leads]
+    cursor.execute("savepoint before")
+    try:
+        cursor.execute(sql.SQL("; ").join([*further, *replaced]))
+    except errors.InvalidTableDefinition:
+        cursor.execute("rollback to savepoint before")
+        for statement in further:
+            cursor.execute(statement)
+        for lead in leads:
+            _replace(cursor, *lead)
+
+
+def _replace(cursor: Any, view: sql.Identifier, query: sql.Composable) -> None:
     """Replace a view; one whose columns differ is made anew, and then nothing may stand upon it."""
     cursor.execute("savepoint before")
     try:
-        cursor.execute(sql.SQL("create or replace view {} as select {} from {}").format(view, shown, table))
+        cursor.execute(sql.SQL("create or replace view {} as {}").format(view, query))
     except errors.InvalidTableDefinition:
         cursor.execute("rollback to savepoint before")
         cursor.execute(sql.SQL("drop view {}").format(view))
-        cursor.execute(sql.SQL("create view {} as select {} from {}").format(view, shown, table))
+        cursor.execute(sql.SQL("create view {} as {}").format(view, query))
 
 
 def _silent(error: psycopg2.Error) -> str:
