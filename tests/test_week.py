@@ -1,5 +1,5 @@
 """Days as shops have them, one after the other: each ends as it should, the next one goes on, readers always have one
-whole release."""
+whole release, and under a key nothing that all of it leaves tells who a user is."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -12,12 +12,18 @@ from pipelines.errors import BadInput, InputRefused, NoDataForDay
 from pipelines.open import open_run
 from pipelines.run import Override, Run
 from tests.conftest import SMALL, deliver, event
+from tests.test_forget import holding
+from tests.test_pseudonyms import CANARY, KEY, NAMED
 
 pytestmark = pytest.mark.slow
 LEAP, ORDINARY, EMPTY, SPIKE, LATE, AFTER, RENAMED, SPRING = (
     dt.date(2024, month, day) for month, day in ((2, 29), (3, 1), (3, 4), (3, 5), (3, 6), (3, 7), (3, 8), (3, 10))
 )
+USERS = [f"{CANARY}-{n}" for n in range(4)]
 SETTINGS = SMALL | {
+    "clean.pseudonym_key": "SHOP_KEY",
+    "bots.max_acts_per_day": 500,  # fewer than the hundredfold day has of each user
+    "bots.allow": f"{USERS[0]}, {NAMED.of(USERS[1])}, {USERS[2]}",
     "shop.timezone": "America/New_York",  # whose clocks go forward on the tenth of March 2024
     "shop.opened_on": "2024-01-01",
     "admit.min_rows": 10,
@@ -27,8 +33,9 @@ COUNT = 24  # events of an ordinary day: one an hour, in the shop's own time, wi
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four weeks of ordinary days, up to the leap day."""
+    monkeypatch.setenv("SHOP_KEY", KEY)
     deliver(tmp_path, "items", "2024-02-01", [{"item_id": f"i{n}", "title": f"Mug {n}"} for n in range(5)])
     for n in range(28):
         bring(tmp_path, LEAP - dt.timedelta(days=n))
@@ -39,7 +46,7 @@ def hourly(day: dt.date, times: int = 1) -> Iterable[dict]:
     """An event in every hour of the day, more than once each where asked for."""
     for n in range(COUNT * times):
         moment = f"{day}T{n % 24:02}:30:00"
-        yield event(0, event_id=f"{day}-{n}", occurred_at=moment, user_id=f"u{n % 4}", item_id=f"i{n % 5}")
+        yield event(0, event_id=f"{day}-{n}", occurred_at=moment, user_id=USERS[n % 4], item_id=f"i{n % 5}")
 
 
 def bring(home: Path, day: dt.date, times: int = 1) -> None:
@@ -74,9 +81,14 @@ def accepted_on(run: Run, day: dt.date) -> int:
         return release.execute(query, [day]).fetchone()[0]
 
 
-def test_days_of_every_kind_end_as_they_should(shop: Path):
+def flagged(home: Path) -> set[str]:
+    with warehouse.connect(home) as release:
+        return {visitor for (visitor,) in release.execute("select distinct visitor_id from bot_flags").fetchall()}
+
+
+def test_days_of_every_kind_end_as_they_should(shop: Path, caplog: pytest.LogCaptureFixture):
     """A leap day, an ordinary one, an empty one, a hundredfold one, a late one, one of new columns, and one of 23
-    hours."""
+    hours. Raw files alone hold an id, nothing holds the key, and who is allowed by either name is no bot."""
     first = night.run(day=LEAP, overrides=SETTINGS, home=shop)
     assert seen(shop) == {first.run_id}
     assert accepted_on(first, LEAP) == COUNT
@@ -120,3 +132,8 @@ def test_days_of_every_kind_end_as_they_should(shop: Path):
     last = night.run(day=SPRING, overrides=SETTINGS | {"columns.events.user_id": "shopper"}, home=shop)
     assert seen(shop) == {last.run_id}
     assert accepted_on(last, SPRING) == COUNT
+    assert flagged(shop) == {NAMED.of(USERS[3])}
+
+    assert {place.partition("/")[0] for place in holding(shop, CANARY)} == {"raw"}
+    assert holding(shop, KEY) == []
+    assert CANARY not in caplog.text
