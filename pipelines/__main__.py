@@ -54,7 +54,7 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`. Mar
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
-warehouser = typer.Typer(no_args_is_help=True, help="The database that readers read.")
+warehouser = typer.Typer(no_args_is_help=True, help="Where readers read: a database, an object store.")
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
 ruler = typer.Typer(no_args_is_help=True, help="What merchandisers ask of the lists: the files under `rules/`.")
@@ -514,6 +514,31 @@ def warehouse_init() -> None:
     house.init()
     house.ready()
     _print("Ready:", f"readers will find {house.where}.")
+
+
+@warehouser.command("mirror")
+@in_each_market
+def warehouse_mirror() -> None:
+    """Have the object store follow what is published here, after it could not."""
+    from pipelines import settings
+    from pipelines.warehouse import mirror
+
+    house = mirror.of(home(), settings.load(home()))
+    with house.locked():
+        _print("Readers here see", house.current() or "nothing yet.")
+    _print("Readers of", f"{house.pointer} see {house.pointed().get('release', 'nothing yet')}.")
+
+
+@warehouser.command("restore")
+@in_each_market
+def warehouse_restore() -> None:
+    """Make the releases of a home that has none again from the object store."""
+    from pipelines import settings
+    from pipelines.warehouse import mirror
+
+    root = home(is_new=True)
+    house = mirror.of(root, settings.load(root))
+    _print(f"Readers see {house.restore()}.", f"Kept: {', '.join(house.kept())}")
 
 
 @shower.command("user")

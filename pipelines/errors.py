@@ -61,6 +61,10 @@ class NoWarehouse(NightshelfError):
     """The database server or the metastore cannot be reached, refuses something, or a role lacks its rights."""
 
 
+class NoStore(NightshelfError):
+    """An object store cannot be reached, refuses something, or follows another home."""
+
+
 class ReadersInTheWay(NightshelfError):
     """Transactions of readers hold the views for so long that they cannot be moved."""
 

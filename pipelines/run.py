@@ -123,9 +123,9 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights), code,
-        inputs, rules, whose models serve, the release that it follows, and what is asked about."""
-        told = self.settings.model_dump(mode="json", exclude={"retention"})
+        """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights, and
+        where copies go), code, inputs, rules, whose models serve, the release that it follows, and what is asked."""
+        told = self.settings.model_dump(mode="json", exclude={"retention", "store"})
         decided = [self.code_version, dict(self.inputs), self.told_rules, self.models_of, self.follows]
         decided += [self.asked] if self.asked else []
         return digest([self.run_id, told, *decided])

@@ -22,6 +22,8 @@ ENV_PREFIX = "NIGHTSHELF_"
 VERDICTS = ("accepted", "denied")
 QUERIES = "queries.csv"  # in the home: what is answered although nobody may have typed it
 PLACEMENTS = ("for_you", "discover", "buy_again")  # shelves of every shop
+OBJECTS = "^((s3|gs)://[^@?#]+|abfss?://[^:@?#]+@[^:@?#]+|file:///[^?#]*)?$"  # no secret has a place in it
+SECRET = re.compile("://.*[@?#].*")  # an address into which somebody may have written one
 ENV_PLACES = {"NIGHTSHELF_HOME", "NIGHTSHELF_MARKET", "NIGHTSHELF_CONFIG"}  # all else with the prefix is a setting
 
 
@@ -397,6 +399,20 @@ class Warehouse(Section):
         return f"{self.views}_{market.replace('-', '_')}" if market else self.views
 
 
+class Store(Section):
+    """Object stores that follow the home. What they let in by is the environment's alone."""
+
+    releases: str = Field(
+        "",
+        pattern=OBJECTS,
+        description="Where readers of an object store find the releases: `s3://bucket/folder`, `gs://…`, `abfs://…` or "
+        "`file:///…`; of a market, its name follows.",
+    )
+    endpoint: str = Field(
+        "", pattern="^(https?://[^/@?#]+)?$", description="Server that speaks S3, `https://host:9000`; empty: Amazon's."
+    )
+
+
 class Retention(Section):
     releases: int = Field(7, ge=1, description="Newest releases that are kept, beside the current and the one before.")
     runs: int = Field(
@@ -449,6 +465,7 @@ class Settings(Section):
     search: Search = Search()
     gates: Gates = Gates()
     warehouse: Warehouse = Warehouse()
+    store: Store = Store()
     retention: Retention = Retention()
     machine: Machine = Machine()
 
@@ -590,7 +607,8 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{place} = {problem['input']!r}: {problem['msg']}"
+        said = SECRET.sub("://…", repr(problem["input"]))
+        return f"{place} = {said}: {problem['msg']}"
     near = difflib.get_close_matches(place, names(), n=1, cutoff=0.5)
     return f"{place} is no setting." + (f" Did you mean {near[0]}?" if near else " `nightshelf settings` lists all.")
 

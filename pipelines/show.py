@@ -13,11 +13,12 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import profiles, warehouse
+from pipelines import profiles, settings, warehouse
 from pipelines.errors import NightshelfError
 from pipelines.night import STAGES
 from pipelines.raw.files import shown
 from pipelines.run import Run
+from pipelines.warehouse import mirror
 
 SHELF = """
     select r.placement, r.rank, i.title, round(r.score, 2) as score, r.reason,
@@ -163,6 +164,9 @@ def releases(console: Console, home: Path) -> None:
         table.add_row(*map(_text, told), style="green" if n == shown_last else "")
     console.print(table)
     console.print(_text(f"Readers see: {current or 'nothing yet'}"))
+    if (resolved := settings.load(home)).store.releases:
+        house = mirror.of(home, resolved)
+        console.print(_text(f"Readers of {house.pointer} see: {house.pointed().get('release', 'nothing yet')}"))
 
 
 def books(console: Console, run: Run, arrived: dt.date | None = None) -> None:

@@ -40,6 +40,10 @@ class Warehouse(Protocol):
 def of(home: Path, told: settings.Settings | None = None) -> Warehouse:
     """The warehouse of a home, as `told` or its settings name it."""
     told = told or settings.load(home)
+    if told.store.releases:
+        from pipelines.warehouse import mirror
+
+        return mirror.of(home, told)
     if told.warehouse.engine == "duckdb":
         return Files(home)
     if told.warehouse.engine == "spark":
