@@ -28,7 +28,7 @@ from models.reading import OwnEncoder
 from models.understanding import Lexicon
 from models.vocabulary import Vocabulary
 from pipelines.generate import catalogue, make_shop
-from pipelines.search import results
+from pipelines.search.answered import results
 from pipelines.search.answers import Engine, Shop, blocks
 from pipelines.search.lexical import Lexical
 from pipelines.search.rankings import Ranking

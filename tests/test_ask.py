@@ -18,7 +18,8 @@ from models.profile import ItemProfileEncoder, ProfileConfig
 from models.understanding import Lexicon
 from models.vocabulary import Vocabulary
 from pipelines.errors import NightshelfError, NothingPublished
-from pipelines.search import kept, results
+from pipelines.search import kept
+from pipelines.search.answered import results
 from pipelines.search.answers import Engine, Shop
 from pipelines.search.ask import ask
 from pipelines.search.leanings import PARTS, Leanings

@@ -9,7 +9,8 @@ from scipy import sparse
 
 from models import metrics
 from pipelines import warehouse
-from pipelines.search import kept, results
+from pipelines.search import kept
+from pipelines.search.answered import results
 
 pytestmark = pytest.mark.slow
 DETAILS = {"style": "style_word", "brand": "brand", "variant": "variant"}  # by form of the query; else any of the kind

@@ -11,7 +11,8 @@ from pipelines import contracts, warehouse
 from pipelines import validate as nightly
 from pipelines.expectations import check, held
 from pipelines.run import Run, stage
-from pipelines.search import COLUMNS, kept, results
+from pipelines.search import kept
+from pipelines.search.answered import COLUMNS, results
 from pipelines.search.answers import blocks
 
 TABLE = "search_results"

@@ -69,7 +69,7 @@ class Engine:
         clicks: (Q, I) decayed weights of what people did after each of `queries`, which are normalised.
         count: candidates that each source proposes.
         arranging: what rules ask of the order of the answers.
-        narrowed: by query, (I,) bool: what may be shown for it alone; for all others `shop` decides.
+        narrowed: by query, (I,) bool: what may be shown for it, instead of what `shop` lets be shown for all others.
     """
 
     items: Vocabulary
@@ -120,7 +120,7 @@ class Engine:
             yield self, plain
         for query in queries:
             if (items := self.narrowed.get(normalise(query))) is not None:
-                yield self.only(items), [query]
+                yield replace(self, shop=replace(self.shop, allowed=items)), [query]
 
     def save(self, folder: Path) -> None:
         """Write all of it as files."""
@@ -133,7 +133,7 @@ class Engine:
         sparse.save_npz(folder / "clicks.npz", self.clicks)
         names = np.array(list(self.narrowed), dtype=str)
         masks = np.array(list(self.narrowed.values()), dtype=bool).reshape(len(names), len(self.items))
-        np.savez_compressed(folder / "narrowed.npz", queries=names, items=masks)
+        np.savez_compressed(folder / "narrowed.npz", queries=names, shown=masks)
         sizes = {"count": self.count, "memory_bytes": self.memory_bytes}
         np.savez(folder / "engine.npz", item_vectors=self.item_vectors, **vars(self.shop), **sizes)  # type: ignore[arg-type]
 
@@ -144,7 +144,9 @@ class Engine:
             shop = Shop(**{one.name: arrays[one.name] for one in fields(Shop)})
             vectors, count, memory = (arrays[name] for name in ("item_vectors", "count", "memory_bytes"))
         with np.load(folder / "narrowed.npz") as arrays:
-            narrowed = dict(zip(arrays["queries"].tolist(), arrays["items"], strict=True))
+            is_older = "shown" not in arrays  # than rules of a query that let in what those of all queries do not
+            shown = arrays["items"] & shop.allowed if is_older else arrays["shown"]
+            narrowed = dict(zip(arrays["queries"].tolist(), shown, strict=True))
         items, queries = (Vocabulary.load(folder / name) for name in ("items.json", "queries.json"))
         lexicon, lexical, reader = (
             lexicons.load(folder / "lexicon.json"),

@@ -13,7 +13,8 @@ from models.understanding import Understood, understand
 from pipelines import warehouse
 from pipelines.errors import NightshelfError
 from pipelines.raw.files import shown
-from pipelines.search import kept, results
+from pipelines.search import kept
+from pipelines.search.answered import results
 from pipelines.search.answers import Engine
 from pipelines.search.lexical import words_of
 from pipelines.search.own import Own

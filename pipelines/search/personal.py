@@ -1,7 +1,7 @@
 """Personal: the answers of a query in the order of one user, as far as that helped users on later days."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,14 +107,26 @@ def write(
 ) -> None:
     """Write user_search_results; `found` are the rows of search_results, in the order of `queries`, `held` the rules
     that hold in users' own orders."""
-    answers, asked = Answers.published(found, queries, marts.items), latest(run, marts, queries)
-    past, count = Past.of(marts, "final"), run.settings.search.user_results
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for start in range(0, len(asked.users), PAIRS_PER_BLOCK):
-            block = asked.only(slice(start, start + PAIRS_PER_BLOCK))
-            listed = rows(found, answers, block, personal, held, past, count)
-            listed = listed.assign(user_id=marts.users.ids[listed["user"]])
+        for listed in orders(run, marts, found, queries, latest(run, marts, queries), personal, held):
             writer.write_table(pa.Table.from_pandas(listed[COLUMNS], SCHEMA, preserve_index=False))
+
+
+def orders(
+    run: Run,
+    marts: Marts,
+    found: pd.DataFrame,
+    queries: Vocabulary,
+    asked: Asked,
+    personal: Personal,
+    held: Arranging,
+) -> Iterator[pd.DataFrame]:
+    """Rows of user_search_results for pairs, block by block."""
+    answers, past = Answers.published(found, queries, marts.items), Past.of(marts, "final")
+    for start in range(0, len(asked.users), PAIRS_PER_BLOCK):
+        block = asked.only(slice(start, start + PAIRS_PER_BLOCK))
+        listed = rows(found, answers, block, personal, held, past, run.settings.search.user_results)
+        yield listed.assign(user_id=marts.users.ids[listed["user"]])
 
 
 def known(answers: Answers, asked: Asked, leanings: Leanings, past: Past) -> tuple[Candidates, np.ndarray]:

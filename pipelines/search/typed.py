@@ -59,6 +59,11 @@ def learn(run: Run, marts: Marts, until: dt.date) -> Typed:
     )
 
 
+def answered(run: Run, marts: Marts) -> Vocabulary:
+    """The queries that a night answers: the most searched ones, and those that the shop asks for."""
+    return Vocabulary([*marts.queries()["query"], *run.settings.search.queries])
+
+
 def judged(proposals: list[Proposal], settings: Search) -> pd.DataFrame:
     """Proposals with the shop's verdicts; what the shop accepts or denies stands there without evidence too."""
     rows = {
