@@ -591,7 +591,7 @@ def rules_preview(
     """Say what a draft would change, and what it would cost on held-out days; publishes nothing."""
     from pipelines.rules import telling
 
-    telling.foretell(CONSOLE, Run.load(run_id) if run_id else Run.newest(home(), "shelve"), file)
+    telling.foretell(CONSOLE, Run.load(run_id) if run_id else Run.newest(home(), "shelve", "search"), file)
 
 
 @quarantiner.command("list")

@@ -201,12 +201,14 @@ class Run:
         )
 
     @classmethod
-    def newest(cls, home_: Path, stage: str) -> "Run":
-        """Of the runs that finished `stage` the one of the latest day, of that day the one opened last; raises
+    def newest(cls, home_: Path, *stages: str) -> "Run":
+        """Of the runs that finished all `stages` the one of the latest day, of that day the one opened last; raises
         StageNotReady when there is none."""
-        done = [path for path in (home_ / "runs").glob("*/run.json") if (path.parent / stage / "stage.json").exists()]
+        opened = list((home_ / "runs").glob("*/run.json"))
+        done = [path for path in opened if all((path.parent / one / "stage.json").exists() for one in stages)]
         if not done:
-            raise StageNotReady(f"No run under {home_ / 'runs'} has finished `{stage}`. Run `nightshelf night` first.")
+            told = "` and `".join(stages)
+            raise StageNotReady(f"No run under {home_ / 'runs'} has finished `{told}`. Run `nightshelf night` first.")
         records = (json.loads(path.read_text()) for path in done)
         return cls.load(max(records, key=lambda record: (record["day"], record["opened_at"]))["run_id"], home_)
 

@@ -16,10 +16,11 @@ from pipelines import gates, publish, rules, search, shelve, validate, warehouse
 from pipelines.__main__ import app
 from pipelines.marts import Marts
 from pipelines.night import STAGES
-from pipelines.rules import Rule, obeyed
+from pipelines.rules import Rule, files, obeyed
 from pipelines.rules.preview import preview
 from pipelines.rules.rule import ITEM_TABLES
 from pipelines.run import Run
+from pipelines.search.foretold import foretell
 from tests.conftest import linked
 from tests.test_night import finish_as
 
@@ -109,6 +110,90 @@ def test_the_preview_foretells_what_the_night_does(night: Run, ruled: Run, draft
     assert [one["metric"] for one in told.losses] == ["for_you", "discover"]
 
 
+BRANDED = """
+    select any_value(query) as query, brand from (from {results}) join items using (item_id)
+    where brand is not null and rank <= 5 group by brand order by count(*) desc, brand limit 3
+"""
+ANSWERS = {
+    "search_results": ["query", "rank", "item_id", "rule_id"],
+    "user_search_results": ["user_id", "query", "rank", "item_id", "search_rank", "rule_id"],
+}
+
+
+@pytest.fixture(scope="module")
+def queries_draft(night: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One brand out of all lists, one capped in all answers, and one moved up and put on top of one query."""
+    told = Marts(night).frame(BRANDED.format(results=warehouse.relation(night, "search_results")))
+    (query, out), (_, few), (_, up) = told[["query", "brand"]].itertuples(index=False)
+    item = Marts(night).frame("select min(item_id) as item from items where is_available and brand = ?", up)["item"][0]
+    rows = [
+        ["out", "deny", "", out, "", "", ""],
+        ["few", "cap", "", few, "search_results", "", "2"],
+        ["up", "boost", "", up, "", query.upper(), "9"],
+        ["top", "pin", item, "", "", query, "3"],
+    ]
+    draft = tmp_path_factory.mktemp("drafts") / "queries.csv"
+    head = ["rule_id", "action", "item_id", "brand", "placement", "query", "value"]
+    pd.DataFrame(rows, columns=head).assign(owner="ann", reason="a test").to_csv(draft, index=False)
+    return draft
+
+
+@pytest.fixture(scope="module")
+def answering(night: Run, queries_draft: Path) -> Iterator[Run]:
+    """The night's answers once more, under the draft; gone when this page's tests are over."""
+    drafted = files.judged(files.rows(queries_draft), night.settings.shelves)
+    run = replace(night, run_id=f"{night.day}.answering", rules=tuple(drafted))
+    finish_as(night, run, ("clean", "build", "train_als", "train_neighbours", "train_profile", "fuse"))
+    search.run(run)
+    yield run
+    shutil.rmtree(run.folder)
+
+
+@pytest.mark.slow
+def test_the_preview_foretells_the_answers_to_queries(night: Run, answering: Run, queries_draft: Path):
+    """Queries, users and rows that it names are those that differ in what the night of the draft publishes, and what
+    each rule does there is what it then has done."""
+    told = preview(night, queries_draft)
+    for touched, (name, columns) in zip(told.answers.touched.itertuples(), ANSWERS.items(), strict=True):
+        key = [column for column in columns if column not in ("rank", "search_rank", "rule_id")]
+        then, now = (pd.read_parquet(run.of("search", f"{name}.parquet")) for run in (night, answering))
+        left, came = (
+            one[key].merge(other[key], how="left", indicator=True) for one, other in ((then, now), (now, then))
+        )
+        assert touched.leave == (left["_merge"] == "left_only").sum() > 0
+        assert touched.enter == (came["_merge"] == "left_only").sum()
+        changed = pd.concat([then, now]).drop_duplicates([*key, "rank"], keep=False)
+        assert touched.count_queries == changed["query"].nunique()
+    assert set(told.told.loc[told.told["placement"] == "search_results", "rule"]) == {"out", "few", "up", "top"}
+    done = pd.read_parquet(answering.of("search", "search_effects.parquet")).set_index("rule")
+    said = told.told[told.told["placement"] == "search_results"].set_index("rule")
+    assert said["count_rows"].to_dict() == done["count_rows"].to_dict()
+    assert said["count_moved"].to_dict() == done["count_moved"].to_dict()
+    assert done.loc["out", "count_rows"] > 0
+    assert told.answers.leaving["count_searches"].is_monotonic_decreasing
+    typed = Marts(night).frame("select query, count_searches from queries").set_index("query")["count_searches"]
+    assert (told.answers.queries["count_searches"] == told.answers.queries["query"].map(typed).fillna(0)).all()
+
+
+@pytest.mark.slow
+def test_answers_are_foretold_row_by_row_with_rules_and_without(night: Run, answering: Run):
+    """What the night with these rules published is foretold from the night without them, and the other way round."""
+    for base, other in ((night, answering), (answering, night)):
+        told = foretell(base, Marts(base), other.rules, answering.rules)
+        for rows, (name, columns) in zip((told.results, told.own), ANSWERS.items(), strict=True):
+            published = pd.read_parquet(other.of("search", f"{name}.parquet"))[columns]
+            pd.testing.assert_frame_equal(rows[columns], published, check_dtype=False)
+
+
+@pytest.mark.slow
+def test_a_draft_about_a_query_that_nobody_typed_says_so(night: Run, tmp_path: Path):
+    """It touches no answer of the night, and no other query is answered anew for it."""
+    (tmp_path / "draft.csv").write_text("rule_id,action,brand,query,owner,reason\nr,deny,Velora,Unheard  of,ann,x\n")
+    told = preview(night, tmp_path / "draft.csv")
+    assert told.answers.touched["count_queries"].tolist() == [0, 0]
+    assert [line for line in told.warnings if "nobody has typed 'unheard of'" in line]
+
+
 @pytest.mark.slow
 def test_the_weekend_of_one_market(night: Run, draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There the draft is previewed, obeyed by Thursday's night, seen in what is published, and gone with Sunday's; the
@@ -187,7 +272,7 @@ def test_a_query_with_a_rule_is_answered_without_what_it_denies(night: Run):
     assert after["item_id"][after["query"] == query].iloc[0] == pinned
     assert (personal.loc[(personal["query"] == query) & (personal["rank"] == 1), "item_id"] == pinned).all()
     effects = pd.read_parquet(run.of("search", "search_effects.parquet"))
-    assert effects[["rule", "count_moved"]].values.tolist() == [["on_top", 1]]
+    assert effects[["rule", "count_rows", "count_moved"]].values.tolist() == [["not_there", 1, 0], ["on_top", 0, 1]]
     shutil.rmtree(run.folder)
 
 

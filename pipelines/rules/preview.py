@@ -1,4 +1,5 @@
-"""Preview: what a draft of rules would change in the lists of a finished run, whatever its days; publishes nothing."""
+"""Preview: what a draft of rules would change in the lists and answers of a finished run, whatever its days; publishes
+nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ import pandas as pd
 from models import metrics
 from pipelines.fuse.scoring import standing
 from pipelines.marts import Marts
-from pipelines.rules import Rule, conflicts, files
+from pipelines.rules import Rule, changes, conflicts, files
 from pipelines.rules.scope import Goods, unknown
 from pipelines.run import Run
+from pipelines.search import typed
+from pipelines.search.foretold import Foretold, foretell, unheard
 from pipelines.shelve import built, effects, worth
 from pipelines.shelve.placing import Placed
 
@@ -21,21 +24,40 @@ KEY = ["placement", "user", "item"]
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a draft would do to the answers to queries.
+
+    Attributes:
+        touched: by table, count_queries and count_users with a change, of search_results none, and rows that leave,
+            enter and move.
+        queries: each touched one with count_searches, traffic_share, and its rows that leave, enter and move; the most
+            searched first.
+        leaving, entering: item_id, title, count_rows and count_searches of the queries where it does.
+    """
+
+    touched: pd.DataFrame
+    queries: pd.DataFrame
+    leaving: pd.DataFrame
+    entering: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Preview:
     """What a draft would do.
 
     Attributes:
         told: placement, rule, count_rows, count_moved and count_users of each draft rule.
-        touched: by placement, users, rows that leave, enter and move.
+        touched: by placement, count_users with a change, and rows that leave, enter and move.
         leaving, entering: item_id, title and count_rows, most rows first.
         losses: by placement, NDCG@10 lost on the held-out days with its interval.
-        warnings: names that nobody knows, and rules that stand in the way.
+        warnings: names that nobody knows, queries that nobody types, and rules that stand in the way.
     """
 
     told: pd.DataFrame
     touched: pd.DataFrame
     leaving: pd.DataFrame
     entering: pd.DataFrame
+    answers: Answers
     losses: Sequence[Mapping]
     warnings: Sequence[str]
 
@@ -48,23 +70,80 @@ def preview(run: Run, draft: Path) -> Preview:
     names = {rule.rule_id for rule in drafted}
     wanted = sorted([*drafted, *(r for r in run.rules if r.rule_id not in names)], key=lambda rule: rule.precedence)
     marts = Marts(run)
+    before, after = _placed(run, marts, wanted)
+    changed = changes.between(_shown(before), _shown(after), KEY)
+    foretold = foretell(run, marts, wanted, [*drafted, *(rule for rule in run.rules if rule.rule_id in names)])
+    told = pd.DataFrame([row for one in after for row in effects.effects(one)], columns=effects.EFFECTS[:-1])
+    told = pd.concat([told, foretold.effects], ignore_index=True)
+    return Preview(
+        told[told["rule"].isin(names)],
+        changes.touched(changed, "placement", "user", "count_users"),
+        changes.items(marts, changed[changed["leave"]]),
+        changes.items(marts, changed[changed["enter"]]),
+        _answers(run, marts, foretold),
+        list(_losses(run, marts, wanted)),
+        _warnings(run, marts, wanted, drafted),
+    )
+
+
+def _placed(run: Run, marts: Marts, wanted: Sequence[Rule]) -> tuple[list[Placed], list[Placed]]:
+    """The run's lists under its own rules, and under others."""
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"), columns=COLUMNS)
     before, after = (
         list(built(run, marts, _told(replace(run, rules=tuple(rules)), marts, candidates), rules))
         for rules in (run.rules, wanted)
     )
-    changed = _shown(before).merge(_shown(after), on=KEY, how="outer", suffixes=("_before", "_after"))
-    goods = Goods.of(marts)
-    at_odds = conflicts.found(wanted, goods, list(shelves))
-    told = pd.DataFrame([row for one in after for row in effects.effects(one)], columns=effects.EFFECTS[:-1])
-    return Preview(
-        told[told["rule"].isin(names)],
-        _touched(changed),
-        _counted(marts, changed[changed["rank_after"].isna()]),
-        _counted(marts, changed[changed["rank_before"].isna()]),
-        list(_losses(run, marts, wanted)),
-        [*unknown(drafted, goods.catalogue), *(f"{name}: {line}" for name in names for line in at_odds.get(name, ()))],
+    return before, after
+
+
+def _answers(run: Run, marts: Marts, foretold: Foretold) -> Answers:
+    """The answers that a run published beside those that are foretold."""
+    everybody, own = (
+        changes.between(_published(run, name, [*key, "rank"], foretold.queries), after, key)
+        for name, after, key in (
+            ("search_results", foretold.results, ["query", "item_id"]),
+            ("user_search_results", foretold.own, ["user_id", "query", "item_id"]),
+        )
     )
+    searches = marts.frame("select query, count_searches from queries").set_index("query")["count_searches"]
+    rows = everybody.assign(item=marts.items.positions(everybody["item_id"]))
+    rows["count_searches"] = rows["query"].map(searches).fillna(0).astype(int)
+    return Answers(
+        pd.concat([_touched("search_results", everybody), _touched("user_search_results", own)], ignore_index=True),
+        _queries(rows, int(searches.sum())),
+        changes.items(marts, rows[rows["leave"]]),
+        changes.items(marts, rows[rows["enter"]]),
+    )
+
+
+def _published(run: Run, table: str, columns: list[str], queries: Sequence[str]) -> pd.DataFrame:
+    """The answers of a run to some queries."""
+    rows = pd.read_parquet(run.of("search", f"{table}.parquet"), columns=columns)
+    return rows[rows["query"].isin(queries)]
+
+
+def _touched(table: str, changed: pd.DataFrame) -> pd.DataFrame:
+    """One row: how many queries and users have answers that change, and how many answers."""
+    told = changed[changed[changes.KINDS].any(axis=1)]
+    count_users = told["user_id"].nunique() if "user_id" in told else pd.NA
+    counts = {"count_queries": told["query"].nunique(), "count_users": count_users}
+    return pd.DataFrame([{"table": table, **counts, **told[changes.KINDS].sum().astype(int).to_dict()}])
+
+
+def _queries(rows: pd.DataFrame, count_searches: int) -> pd.DataFrame:
+    """The queries whose answers change, the most searched first."""
+    told = rows[rows[changes.KINDS].any(axis=1)]
+    sums = {"count_searches": ("count_searches", "first"), **{kind: (kind, "sum") for kind in changes.KINDS}}
+    queries = told.groupby("query").agg(**sums).reset_index()
+    queries.insert(2, "traffic_share", queries["count_searches"] / max(count_searches, 1))
+    return queries.sort_values(["count_searches", "query"], ascending=[False, True], ignore_index=True)
+
+
+def _warnings(run: Run, marts: Marts, wanted: Sequence[Rule], drafted: Sequence[Rule]) -> list[str]:
+    goods = Goods.of(marts)
+    at_odds = conflicts.found(wanted, goods, list(run.settings.shelves))
+    lines = [f"{rule.rule_id}: {line}" for rule in drafted for line in at_odds.get(rule.rule_id, ())]
+    return [*unknown(drafted, goods.catalogue), *unheard(drafted, typed.answered(run, marts)), *lines]
 
 
 def _told(run: Run, marts: Marts, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -87,24 +166,6 @@ def _shown(placed: Sequence[Placed]) -> pd.DataFrame:
             columns = {"user": block.users[lists], "item": block.items[lists, places], "rank": places + 1}
             tables.append(pd.DataFrame({"placement": one.placing.placement, **columns}))
     return pd.concat(tables) if tables else pd.DataFrame(columns=[*KEY, "rank"])
-
-
-def _touched(changed: pd.DataFrame) -> pd.DataFrame:
-    before, after = changed["rank_before"], changed["rank_after"]
-    marks = changed.assign(
-        leaves=after.isna(), enters=before.isna(), moves=before.notna() & after.notna() & (before != after)
-    )
-    marks["count_users"] = marks["user"].where(marks[["leaves", "enters", "moves"]].any(axis=1))
-    return marks.groupby("placement", sort=False).agg(
-        count_users=("count_users", "nunique"), leave=("leaves", "sum"), enter=("enters", "sum"), move=("moves", "sum")
-    )
-
-
-def _counted(marts: Marts, rows: pd.DataFrame) -> pd.DataFrame:
-    counts = rows["item"].value_counts().rename_axis("item").reset_index(name="count_rows")
-    counts = counts.sort_values(["count_rows", "item"], ascending=[False, True], ignore_index=True)
-    named = marts.catalogue.loc[counts["item"].astype(int), ["item_id", "title"]].reset_index(drop=True)
-    return named.assign(count_rows=counts["count_rows"])
 
 
 def _losses(run: Run, marts: Marts, wanted: Sequence[Rule]) -> Iterator[Mapping]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from pipelines import settings, warehouse
 from pipelines.raw.files import shown
 from pipelines.rules import Rule, read
-from pipelines.rules.preview import Preview, preview
+from pipelines.rules.preview import Answers, Preview, preview
 from pipelines.rules.scope import unknown
 from pipelines.run import Run
 
@@ -46,15 +46,28 @@ def list_(console: Console, home: Path, now: dt.datetime) -> None:
 
 
 def foretell(console: Console, run: Run, draft: Path) -> None:
-    """Print what a draft would change in the lists of a run."""
+    """Print what a draft would change in the lists and answers of a run."""
     found = preview(run, draft)
     console.print(Text(f"The draft beside the lists of {run.run_id}, as if it held; nothing is published."))
     console.print(_table(found.touched.reset_index(), "placement", "users touched", "leave", "enter", "move"))
     console.print(_table(found.told, "placement", "rule", "rows removed", "rows put", "users"))
     for title, items in (("what leaves", found.leaving), ("what enters", found.entering)):
         console.print(_table(items.head(LISTED), title, "", "rows"))
+    _tell_answers(console, found.answers)
     console.print(_losses(found))
     _warn(console, found.warnings)
+
+
+def _tell_answers(console: Console, found: Answers) -> None:
+    """Nothing more where no answer changes."""
+    console.print(_table(found.touched, "answers", "queries touched", "users touched", "leave", "enter", "move"))
+    if not len(found.queries):
+        return
+    console.print(Text(f"{found.queries['traffic_share'].sum():.1%} of all searches are for the queries touched."))
+    queries = found.queries.head(LISTED).drop(columns="traffic_share")
+    console.print(_table(queries, "query", "searches", "leave", "enter", "move"))
+    for title, items in (("what leaves answers", found.leaving), ("what enters answers", found.entering)):
+        console.print(_table(items.head(LISTED), title, "", "answers", "searches"))
 
 
 def state(rule: Rule, day: dt.date) -> str:
@@ -99,7 +112,7 @@ def _losses(found: Preview) -> Table:
 def _table(rows: pd.DataFrame, *head: str) -> Table:
     table = Table(*head)
     for row in rows.itertuples(index=False):
-        table.add_row(*(Text(shown(str(cell))) for cell in row))
+        table.add_row(*(Text("" if pd.isna(cell) else shown(str(cell))) for cell in row))
     return table
 
 

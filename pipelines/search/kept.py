@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipelines import warehouse
 from pipelines.errors import NightshelfError, NothingPublished
+from pipelines.run import Run
 from pipelines.search.answers import Engine
 from pipelines.search.personal import Personal
 from pipelines.search.rankings import Ranking
@@ -26,6 +27,13 @@ def write(path: Path, engine: Engine, ranking: Ranking, personal: Personal, run_
         personal.save(Path(folder))
         rows = [(*part, run_id) for part in _parts(Path(folder))]
     pd.DataFrame(rows, columns=["name", "part", "content", "run_id"]).to_parquet(path, index=False)
+
+
+def of(run: Run) -> tuple[Engine, Ranking, Personal]:
+    """What answers queries, as a run's stage left it, published or not."""
+    with duckdb.connect() as connection:
+        connection.read_parquet(str(run.of("search", "search_parts.parquet"))).create_view("search_parts")
+        return load(connection)
 
 
 def load(release: duckdb.DuckDBPyConnection) -> tuple[Engine, Ranking, Personal]:

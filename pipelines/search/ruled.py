@@ -42,8 +42,9 @@ class Ruled:
     @cached_property
     def engine(self) -> Engine:
         """The engine that finds what the rules let stand, for all queries and for those that have their own."""
-        shown = {query: self.whole.shop.allowed & (rule < 0) for query, rule in self.barring.items()}
-        return replace(self.open.only(shown.pop(None)), narrowed=shown)
+        shown = self.whole.shop.allowed
+        narrowed = {query: shown & (rule < 0) for query, rule in self.barring.items() if query is not None}
+        return replace(self.open.only(self.barring[None] < 0), narrowed=narrowed)
 
     def answered(self, ranking: Ranking, queries: Sequence[str], run_id: str) -> Answered:
         """Rows of search_results for queries, in their order; caps took candidates away, deny and allow_only what would
