@@ -12,6 +12,9 @@ from pipelines.errors import NightshelfError
 
 MARKETS = markets.names(markets.root())
 MARKET = {"market": Param(type="string", enum=MARKETS, description="Market that is meant.")} if MARKETS else {}
+ALL_OR_ONE = (
+    {"market": Param(None, enum=[None, *MARKETS], description="Market that is meant; empty: all.")} if MARKETS else {}
+)
 WHY = Param(type="string", minLength=3, maxLength=500, description="Reason, kept with what is done.")
 SETTINGS = Param(
     {},

@@ -20,11 +20,9 @@ import datetime as dt
 
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
-from by_hand import MARKETS, WHY, no_retry_of_errors_with_a_cure, params, who
+from by_hand import ALL_OR_ONE, MARKETS, WHY, no_retry_of_errors_with_a_cure, params, who
 
 from pipelines import markets
-
-ALL_OR_ONE = {"market": Param(None, enum=[None, *MARKETS], description="Market that is meant; empty: all.")}
 
 
 @task(max_active_tis_per_dagrun=1)
@@ -44,7 +42,7 @@ def forget(market: str | None = None) -> None:
     doc_md=__doc__,
     tags=["nightshelf"],
     default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1)},
-    params=(ALL_OR_ONE if MARKETS else {})
+    params=ALL_OR_ONE
     | {
         "users": Param(
             type="array",

@@ -455,9 +455,11 @@ def test_each_market_has_nights_of_its_own(markets_bag):
     asked = {"rollback_recommendations": {"why": "bad prices"}, "hotfix_exclude": {"item": "i1", "why": "recalled"}}
     for name, told in asked.items():
         assert resolve(markets_bag.dags[name], told | {"market": "at"})["market"] == "at"
-        for wrong in (told, told | {"market": "de"}):
-            with pytest.raises(ParamValidationError):
-                resolve(markets_bag.dags[name], wrong)
+        with pytest.raises(ParamValidationError):
+            resolve(markets_bag.dags[name], told | {"market": "de"})
+    with pytest.raises(ParamValidationError):
+        resolve(markets_bag.dags["rollback_recommendations"], asked["rollback_recommendations"])
+    assert resolve(markets_bag.dags["hotfix_exclude"], asked["hotfix_exclude"])["market"] is None
 
 
 @pytest.mark.slow
@@ -482,6 +484,20 @@ def test_users_are_forgotten_in_every_market_where_they_may_be(markets_bag, meta
     assert sorted(asked) == ["at", "ch"]
     assert run_dag(markets_bag.dags["forget_user"], told | {"market": "ch"})[0] == "success"
     assert sorted(asked) == ["at", "ch", "ch"]
+
+
+@pytest.mark.slow
+def test_a_recall_goes_to_every_market_that_has_the_item(markets_bag, metadata, tmp_path, monkeypatch):
+    """One at a time, under one rule of the home; where a market is named, to that one alone."""
+    made, kept, done = type("Made", (), {"run_id": f"{DAY}.made"}), [], []
+    monkeypatch.setattr(hotfix, "everywhere", lambda *told: kept.append(told) or ["ch"])
+    monkeypatch.setattr(hotfix, "exclude", lambda home, *told: done.append((home, *told[:3])) or made)
+    told = {"item": "i1", "why": "recalled"}
+    assert run_dag(markets_bag.dags["hotfix_exclude"], told)[0] == "success"
+    assert kept == [(tmp_path, "i1", "recalled", "dag_test")]
+    assert done == [(tmp_path / "markets" / "ch", "i1", "recalled", "dag_test")]
+    assert run_dag(markets_bag.dags["hotfix_exclude"], told | {"market": "at"})[0] == "success"
+    assert (len(kept), done[-1][0].name) == (1, "at")
 
 
 def _busy(home: Path) -> None:
