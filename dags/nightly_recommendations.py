@@ -76,7 +76,7 @@ def log_failure(context) -> None:
         "run": run_id or "not opened",
         "day": run_id.partition(".")[0] if run_id else params["day"] or "the day before the run fired",
         "dag run": f"{ti.dag_id} {ti.run_id}, try {ti.try_number}",
-        "error": str(error) if isinstance(error, AirflowFailException) else f"{type(error).__name__}: {error}",
+        "error": said(error),
         "next": " ".join(RUNBOOK[ti.task_id].split()),
         "readers": "unaffected: this task moves no pointer, the current release is untouched"
         if ti.task_id not in ("publish", "report")
@@ -84,6 +84,12 @@ def log_failure(context) -> None:
     }
     lines = [f"{name:<8} {value}" for name, value in facts.items()]
     LOG.error("\n".join(["", f"═══ Nightshelf: {ti.task_id} failed ═══", *lines, "═" * 40]))
+
+
+def said(error: BaseException | None) -> str:
+    if error is None:
+        return "its process died, or its worker gave no sign of life; mostly for want of memory"
+    return str(error) if isinstance(error, AirflowFailException) else f"{type(error).__name__}: {error}"
 
 
 def opened_run() -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
@@ -302,6 +303,16 @@ def test_an_error_with_a_cure_is_not_retried_and_is_told_in_one_block(nightly, s
     assert stages.performed == ["open"]
     (block,) = [record.getMessage() for record in caplog.records if record.name == "nightshelf"]
     for fact in ("open failed", f"day      {DAY}", "BadInput: No raw folder raw/events.", "next     ", "untouched"):
+        assert fact in block
+
+
+def test_a_process_that_died_without_a_word_is_told_of_too(nightly, caplog):
+    """Airflow hands on no exception then; the block says what that means."""
+    (told,) = nightly.get_task("fuse").on_failure_callback
+    dead = SimpleNamespace(task_id="fuse", dag_id="d", run_id="r", try_number=3, xcom_pull=lambda **_: f"{DAY}.nightly")
+    told({"ti": dead, "params": {"day": None}})
+    (block,) = [record.getMessage() for record in caplog.records if record.name == "nightshelf"]
+    for fact in ("fuse failed", f"run      {DAY}.nightly", "error    its process died", "Lower `fuse.memory_mb`"):
         assert fact in block
 
 
