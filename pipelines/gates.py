@@ -161,7 +161,7 @@ def _popularity_share(shelves: pd.DataFrame, popular: pd.DataFrame, items: pd.Da
     if items["is_available"].sum() < 5 * COUNT_POPULAR:
         return None
     own = shelves[shelves["fallback"].isna()]
-    first = popular[(popular["segment"] == "all") & (popular["rank"] <= COUNT_POPULAR)]
+    first = popular[(popular["segment_kind"] == "all") & (popular["rank"] <= COUNT_POPULAR)]
     return float(own["item_id"].isin(set(first["item_id"])).mean()) if len(own) else None
 
 

@@ -233,7 +233,7 @@ def drawn(pairs: Iterable[Pair] = (), **limits: int) -> pd.DataFrame:
             {"user_id": user, "item_id": item, "weight": 3.0 - n} for user in USERS for n, item in enumerate("pqr")
         ],
         user_candidates=[row for user in USERS for row in on(user, *fates)],
-        popular_items=[{"segment": "all", "rank": n, "item_id": item} for n, item in enumerate("pfr", 1)],
+        popular_items=[{"segment_kind": "all", "rank": n, "item_id": item} for n, item in enumerate("pfr", 1)],
     )
     sources = {name: name for name in (*verdicts.READS, "popular_items", "users")}
     return chosen(connection, sources, SHELVES, list(pairs), {"seed": 17, "users": 2, "items": 1} | limits)

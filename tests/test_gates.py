@@ -34,7 +34,7 @@ def test_popularity_share_counts_own_rows_only():
     """Of three rows that the models chose, one is popular; the popular one that filled up is no fault of theirs."""
     told = shelves("ab", "cd")
     told.loc[3, "fallback"] = "shop_popularity"
-    popular = pd.DataFrame({"segment": "all", "rank": [1, 2], "item_id": ["a", "d"]})
+    popular = pd.DataFrame({"segment_kind": "all", "rank": [1, 2], "item_id": ["a", "d"]})
     items = pd.DataFrame({"is_available": [True] * 100})
     assert gates._popularity_share(told, popular, items) == pytest.approx(1 / 3)
     assert gates._popularity_share(told, popular, items[:99]) is None

@@ -182,7 +182,9 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
     tables |= {"catalogue": goods.astype({"first_arrival_date": "datetime64[s]"})}  # 28 days before the night's
     for name in ("search_results", "similar_items", "bought_together", "popular_items", "trending_items"):
         own = shelves[shelves["placement"] == name]
-        tables[name] = own.assign(other_item_id=own["item_id"], segment=own["user_id"], segment_kind="country")
+        tables[name] = own.assign(other_item_id=own["item_id"], segment=own["user_id"]).assign(
+            segment_kind=own["user_id"].map(lambda name: {"all": "all", "trade": "segment"}.get(name, "country"))
+        )
     tables["search_results"]["query"] = "cups"
     tables["user_search_results"] = shelves[shelves["placement"] == "user_search_results"].assign(query="cups")
     for name, table in tables.items():
@@ -201,7 +203,10 @@ def published(rows: Sequence[tuple[str, str, str]], rules: Sequence[Rule], gone:
         (("for_you", "u2", "a"), [rule("r", "deny", brand="Acme", country="France")], None),
         (("for_you", "u1", "a"), [rule("r", "deny", brand="Acme", segment="trade")], "denied_items"),
         (("for_you", "u2", "a"), [rule("r", "deny", brand="Acme", segment="trade")], None),
-        (("popular_items", "trade", "a"), [rule("r", "deny", brand="Acme", segment="trade")], None),
+        (("popular_items", "trade", "a"), [rule("r", "deny", brand="Acme", segment="trade")], "denied_items"),
+        (("trending_items", "trade", "a"), [rule("r", "deny", brand="Acme", segment="trade")], "denied_items"),
+        (("popular_items", "trade", "a"), [rule("r", "deny", brand="Acme", country="trade")], None),
+        (("popular_items", "France", "a"), [rule("r", "deny", brand="Acme", segment="France")], None),
         (("for_you", "u1", "a"), [rule("r", "deny", tag="gift")], "denied_items"),
         (("for_you", "u1", "a"), [rule("r", "allow_only", tag="gif")], "other_than_allowed_items"),
         (("for_you", "u1", "d"), [rule("r", "deny", seller="own")], "denied_items"),

@@ -161,11 +161,13 @@ def test_a_rule_of_a_country_speaks_to_its_people_alone():
 
 
 def test_a_rule_of_a_segment_speaks_to_its_users_alone():
-    """With a country only to those who are in both; lists that all users share are left alone."""
+    """With a country only to those who are in both; lists of all users are left alone."""
     trade = rule("a", "deny", brand="Acme", segment="trade", country="France")
     assert bars(trade) == bars(trade, country="France") == bars(trade, segment="trade") == [-1] * 4
     assert bars(trade, country="France", segment="trade") == [0, 0, -1, -1]
     assert allowed([trade], GOODS, "popular_items", "France").all()
+    assert bars(rule("a", "deny", brand="Acme", segment="trade"), placement="popular_items", segment="trade")[0] == 0
+    assert bars(rule("a", "deny", brand="Acme", segment="trade"), placement="similar_items", segment="trade")[0] == -1
 
 
 def test_a_rule_about_a_query_is_about_its_answers_alone():

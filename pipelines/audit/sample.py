@@ -32,7 +32,7 @@ popular as (
     from {popular_items}
     cross join people
     cross join shelf_names
-    where segment = 'all' and rank <= $items
+    where segment_kind = 'all' and rank <= $items
 ),
 
 dropped as (

@@ -4,20 +4,21 @@ from collections.abc import Mapping
 
 import duckdb
 
-from pipelines.rules.rule import ITEM_TABLES
+from pipelines.rules.rule import BY_PEOPLE, ITEM_TABLES
 
 OTHERS = ("similar_items", "bought_together")  # what they show is the other item
 PERSONAL = "user_search_results"  # what search_results shows, in a user's order
 ANSWERS = ("search_results", PERSONAL)
-COUNTRY = {"popular_items": "listed.segment", "trending_items": "if(segment_kind = 'country', listed.segment, null)"}
+READERS = "if(segment_kind = '{}', listed.segment, null)"  # of a list that not everybody reads
 SHOWN = """
     select placement, user_id, country, segment, item_id, cast(null as varchar) as query
     from {user_recommendations} as shelves
     left join {users} as people using (user_id)
 """
+NOBODY = "cast(null as varchar)"
 LISTED = """
     select '{name}' as placement, cast(null as varchar) as user_id, {country} as country,
-        cast(null as varchar) as segment, {item} as item_id, {query} as query
+        {segment} as segment, {item} as item_id, {query} as query
     from {source} as listed
 """
 COVERED = """
@@ -82,9 +83,10 @@ def broken(
     lists = [
         LISTED.format(
             name="search_results" if name == PERSONAL else name,
-            country=COUNTRY.get(name, "cast(null as varchar)"),
+            country=READERS.format("country") if name in BY_PEOPLE else NOBODY,
+            segment=READERS.format("segment") if name in BY_PEOPLE else NOBODY,
             item="other_item_id" if name in OTHERS else "item_id",
-            query="query" if name in ANSWERS else "cast(null as varchar)",
+            query="query" if name in ANSWERS else NOBODY,
             source=sources[name],
         )
         for name in (*ITEM_TABLES, PERSONAL)

@@ -9,7 +9,7 @@ from models.words import normalise
 
 ITEM_TABLES = ("search_results", "similar_items", "bought_together", "popular_items", "trending_items")  # of nobody
 BY_QUERY = "search_results"  # has a list for each query
-BY_COUNTRY = ("popular_items", "trending_items")  # have a list for each country
+BY_PEOPLE = ("popular_items", "trending_items")  # have a list for each country and for each segment of users
 BARS = ("deny", "allow_only")  # actions that take items away, and hold in every list
 COUNTED = ("boost", "bury", "pin", "cap", "must_include")  # actions that need a number
 BROUGHT = ("pin", "must_include")  # actions that put items on a list whoever proposed them
@@ -85,7 +85,7 @@ class Rule(BaseModel):
         this one too."""
         if self.query is not None and (placement != BY_QUERY or self.query != query):
             return False
-        if placement in ITEM_TABLES and (self.segment or (self.country and placement not in BY_COUNTRY)):
+        if placement in ITEM_TABLES and placement not in BY_PEOPLE and (self.country or self.segment):
             return False
         if placement in ITEM_TABLES and self.action not in BARS:
             return placement == BY_QUERY and (self.query is not None or self.placement == BY_QUERY)
@@ -109,9 +109,9 @@ def _senseless(rule: Rule):
         yield f"placement: {rule.action} moves users' shelves and {BY_QUERY} only"
     if place == BY_QUERY and rule.query is None and rule.action in BROUGHT:
         yield f"query: {rule.action} in {BY_QUERY} would answer whatever is asked; name the query"
-    if rule.country and place in ITEM_TABLES and place not in BY_COUNTRY:
+    if rule.country and place in ITEM_TABLES and place not in BY_PEOPLE:
         yield f"country: {place} is the same in all countries"
-    if rule.segment and place in ITEM_TABLES:
+    if rule.segment and place in ITEM_TABLES and place not in BY_PEOPLE:
         yield f"segment: {place} is the same for all users"
     for low, high in RANGES:
         first, last = getattr(rule, low), getattr(rule, high)

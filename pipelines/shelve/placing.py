@@ -54,9 +54,10 @@ class Popular:
 
     @classmethod
     def of(cls, run: Run, marts: Marts) -> "Popular":
-        rows = marts.frame("select segment, item_id from popular_items order by segment, rank")
-        lists = {name: marts.items.positions(part["item_id"]) for name, part in rows.groupby("segment")}
-        shop = lists.pop("all", np.empty(0, dtype=int))
+        rows = marts.frame("select segment_kind, segment, item_id from popular_items order by segment, rank")
+        of_all, of_countries = (rows[rows["segment_kind"] == kind] for kind in ("all", "country"))
+        shop = marts.items.positions(of_all["item_id"])
+        lists = {name: marts.items.positions(part["item_id"]) for name, part in of_countries.groupby("segment")}
         width = max(map(len, lists.values()), default=0)
         padded = [np.pad(one, (0, width - len(one)), constant_values=-1) for one in lists.values()]
         sold = marts.popularity(run.day, run.settings.fuse.popularity_days)

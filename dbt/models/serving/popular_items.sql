@@ -1,4 +1,5 @@
-{# What most visitors bought (or, in a shop without purchases, viewed) in the last days, over all and by country. #}
+{# What most visitors bought (or, in a shop without purchases, viewed) in the last days, over all, by country and by
+   the users' own segment. #}
 with events as (
     select * from {{ ref("int_item_events") }}
     where
@@ -9,16 +10,22 @@ with events as (
 ),
 
 segmented as (
-    select events.*, 'all' as segment from events
+    select events.*, 'all' as segment_kind, 'all' as segment from events
     union all
-    select events.*, users.country as segment
+    select events.*, 'country', users.country
     from events
     inner join {{ ref("users") }} as users using (user_id)
     where users.country is not null
+    union all
+    select events.*, 'segment', users.segment
+    from events
+    inner join {{ ref("users") }} as users using (user_id)
+    where users.segment is not null
 ),
 
 counted as (
     select
+        segment_kind,
         segment,
         item_id,
         count(distinct coalesce(user_id, order_id, session_id, event_id)) filter (where event_type = 'purchase') as count_buyers,
@@ -26,18 +33,20 @@ counted as (
     from segmented
     inner join {{ ref("catalogue") }} as catalogue using (item_id)
     where catalogue.is_available
-    group by segment, item_id
+    group by segment_kind, segment, item_id
 ),
 
 scored as (
-    select *, count_buyers + count_visitors / (1.0 + max(count_visitors) over (partition by segment)) as score
+    select *, count_buyers + count_visitors / (1.0 + max(count_visitors) over segments) as score
     from counted
+    window segments as (partition by segment_kind, segment)
 ),
 
 ranked as (
     select
+        segment_kind,
         segment,
-        row_number() over (partition by segment order by score desc, item_id) as rank,
+        row_number() over (partition by segment_kind, segment order by score desc, item_id) as rank,
         item_id,
         cast(score as double) as score,
         count_buyers,
@@ -47,4 +56,4 @@ ranked as (
 
 select * from ranked
 where rank <= {{ var("popular_length") }}
-order by segment, rank
+order by segment_kind, segment, rank

@@ -1,6 +1,6 @@
-{# What more visitors met in the last days than the weeks before let expect, over all, by country and by category. Each
-   segment is held against itself, so that a busy week lifts nothing; what is newer than these days has nothing to be
-   held against. #}
+{# What more visitors met in the last days than the weeks before let expect, over all, by country, by the users' own
+   segment and by category. Each segment is held against itself, so that a busy week lifts nothing; what is newer than
+   these days has nothing to be held against. #}
 {% set first_day %}cast('{{ var("day") }}' as date) - {{ var("trend_days") }}{% endset %}
 with goods as (
     select
@@ -33,6 +33,11 @@ segmented as (
     from visits
     inner join {{ ref("users") }} as users using (user_id)
     where users.country is not null
+    union all
+    select visits.*, 'segment', users.segment
+    from visits
+    inner join {{ ref("users") }} as users using (user_id)
+    where users.segment is not null
     union all
     select visits.*, 'category', goods.category
     from visits
