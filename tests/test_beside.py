@@ -1,6 +1,7 @@
 """What stands beside the shelves, in a shop of eight items: what replaces what, what goes with what, what is due."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from pipelines.beside.complements import bought_together
 from pipelines.beside.replenishments import replenishments, user_rhythms
 from pipelines.beside.substitutes import similar_items
 from pipelines.marts import Marts
+from pipelines.rules import Rule
+from pipelines.rules.withheld import withhold
 from pipelines.run import Run
 from tests import lake
 
@@ -162,6 +165,23 @@ def test_each_segment_of_users_has_what_is_popular_there(marts: Marts):
     assert lists["country", "DE"] == ["filter"]
     assert lists["segment", "trade"] == ["filter", "beans", "red", "vase"]
     assert table.loc[table["segment_kind"] == "segment", "count_buyers"].tolist() == [0, 0, 0, 0]
+
+
+def test_a_rule_of_a_segment_takes_items_off_its_own_lists(marts: Marts, tmp_path: Path):
+    """What is below moves up there; the lists of a country, of all and of no reader at all keep the item."""
+    for name in ("similar_items", "bought_together"):
+        one = pd.DataFrame({"item_id": ["beans"], "rank": [1], "other_item_id": ["filter"]})
+        one.to_parquet(tmp_path / f"{name}.parquet")
+    rule = Rule(rule_id="r", action="deny", item_id="filter", segment="trade", owner="ann", reason="a test")
+    taken = withhold(replace(marts.run, rules=(rule,)), marts, tmp_path)
+    assert taken.values.tolist() == [["popular_items", 0, 1], ["trending_items", 0, 1]]
+    kept = pd.read_parquet(tmp_path / "popular_items.parquet")
+    assert kept.loc[kept["segment"] == "trade", ["rank", "item_id"]].values.tolist() == [
+        [1, "beans"], [2, "red"], [3, "vase"]
+    ]  # fmt: skip
+    assert set(kept.loc[kept["item_id"] == "filter", "segment"]) == {"all", "DE"}
+    assert pd.read_parquet(tmp_path / "trending_items.parquet")["segment"].tolist() == ["all"]
+    assert len(pd.read_parquet(tmp_path / "similar_items.parquet")) == 1
 
 
 def _available(marts: Marts) -> np.ndarray:
