@@ -126,8 +126,9 @@ def _touched(table: str, changed: pd.DataFrame) -> pd.DataFrame:
     """One row: how many queries and users have answers that change, and how many answers."""
     told = changed[changed[changes.KINDS].any(axis=1)]
     count_users = told["user_id"].nunique() if "user_id" in told else pd.NA
-    counts = {"count_queries": told["query"].nunique(), "count_users": count_users}
-    return pd.DataFrame([{"table": table, **counts, **told[changes.KINDS].sum().astype(int).to_dict()}])
+    counts = [int(told[kind].sum()) for kind in changes.KINDS]
+    columns = ["table", "count_queries", "count_users", *changes.KINDS]
+    return pd.DataFrame([[table, told["query"].nunique(), count_users, *counts]], columns=columns)
 
 
 def _queries(rows: pd.DataFrame, count_searches: int) -> pd.DataFrame:

@@ -35,16 +35,16 @@ def foretell(run: Run, marts: Marts, rules: Sequence[Rule], told: Sequence[Rule]
     have."""
     queries = typed.answered(run, marts)
     spoken = addressed(told, queries)
-    tables = {"search_results": pd.DataFrame(columns=COLUMNS), "own": pd.DataFrame(columns=personal.COLUMNS)}
+    nothing, nobody = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=personal.COLUMNS)
     if not spoken:
-        return Foretold(spoken, *tables.values(), pd.DataFrame(columns=EFFECTS))
+        return Foretold(spoken, nothing, nobody, pd.DataFrame(columns=EFFECTS))
     engine, ranking, own = kept.of(run)
     ruled = Ruled(rules, Goods.of(marts), replace(engine, shop=Shop.of(run, marts, "final")))
     found = ruled.answered(ranking, spoken, run.run_id)
     asked = personal.latest(run, marts, queries)
     asked = asked.only(np.isin(asked.queries, queries.positions(spoken)))
     orders = list(personal.orders(run, marts, found.rows, queries, asked, own, ruled.engine.arranging.held))
-    listed = pd.concat(orders, ignore_index=True) if orders else tables["own"]
+    listed = pd.concat(orders, ignore_index=True) if orders else nobody
     return Foretold(spoken, found.rows, listed, ruled.effects(found, run.run_id)[EFFECTS])
 
 
