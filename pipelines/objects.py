@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +58,8 @@ class Objects:
         told = {"path": name, "size": path.stat().st_size, "sha256": sha256(path)}
         with self._asked(f"write {name}"):
             store, folder = self.place
-            self._copy(path, f"{folder}/{name}")
+            with ThreadPoolExecutor(1) as aside:  # no signal ends it half-way: streams that are left count as whole
+                aside.submit(self._send, path, f"{folder}/{name}").result()
             with store.open_input_stream(f"{folder}/{name}") as arrived:
                 found = hashlib.sha256()
                 while chunk := arrived.read(CHUNK):
@@ -78,15 +81,20 @@ class Objects:
             store, folder = self.place
             try:
                 with store.open_input_stream(f"{folder}/{name}") as stream:
-                    return json.loads(stream.read())
+                    content = stream.read()
             except FileNotFoundError:
                 return None
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise NoStore(f"{self.setting}: {self.url}/{name} is no JSON: remove it. {self.cure}") from None
 
     def fetch(self, told: dict[str, Any], path: Path) -> None:
         """Bring an object that `put` told of into a file; raises NoStore when it is not that any more."""
         with self._asked(f"read {told['path']}"):
             store, folder = self.place
-            fs.copy_files(f"{folder}/{told['path']}", str(path), store, fs.LocalFileSystem(), chunk_size=CHUNK)
+            with store.open_input_stream(f"{folder}/{told['path']}") as stream, path.open("wb") as file:
+                shutil.copyfileobj(stream, file, CHUNK)
         if sha256(path) != told["sha256"]:
             raise NoStore(f"{self.setting}: {self.url}/{told['path']} is not what was written there.")
 
@@ -105,15 +113,16 @@ class Objects:
                 store.delete_file(f"{root}/{folder}/{last_written}")
             store.delete_dir(f"{root}/{folder}")
 
-    def _copy(self, path: Path, target: str) -> None:
-        """One call, which nothing in this process can end half-way; into a folder by a rename."""
+    def _send(self, path: Path, target: str) -> None:
+        """Into a folder by a rename; elsewhere the object is there when the stream closes."""
         store, _ = self.place
-        if self.scheme != "file":
-            fs.copy_files(str(path), target, fs.LocalFileSystem(), store, chunk_size=CHUNK)
-            return
-        store.create_dir(target.rpartition("/")[0])
-        fs.copy_files(str(path), f"{target}.partial", fs.LocalFileSystem(), store, chunk_size=CHUNK)
-        store.move(f"{target}.partial", target)
+        partial = f"{target}.partial" if self.scheme == "file" else target
+        if partial != target:
+            store.create_dir(target.rpartition("/")[0])
+        with path.open("rb") as file, store.open_output_stream(partial) as stream:
+            shutil.copyfileobj(file, stream, CHUNK)
+        if partial != target:
+            store.move(partial, target)
 
     @contextmanager
     def _asked(self, what: str) -> Iterator[None]:

@@ -607,7 +607,7 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        said = SECRET.sub("://…", repr(problem["input"]))
+        said = SECRET.sub("://…'", repr(problem["input"]))
         return f"{place} = {said}: {problem['msg']}"
     near = difflib.get_close_matches(place, names(), n=1, cutoff=0.5)
     return f"{place} is no setting." + (f" Did you mean {near[0]}?" if near else " `nightshelf settings` lists all.")
