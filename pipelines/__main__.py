@@ -54,7 +54,8 @@ there, then `NIGHTSHELF_<SECTION>__<NAME>`, then `--set section.name=value`. Mar
 
 **A first night:** `nightshelf generate`, `nightshelf night --day 2026-03-01`, `nightshelf show demo`.""",
 )
-warehouser = typer.Typer(no_args_is_help=True, help="Where readers read: a database, an object store.")
+warehouser = typer.Typer(no_args_is_help=True, help="The database that readers read.")
+storer = typer.Typer(no_args_is_help=True, help="Object stores that follow this home: releases, lake.")
 importer = typer.Typer(no_args_is_help=True, help="Lay a known data set out as raw files.")
 shower = typer.Typer(no_args_is_help=True, help="Look into the current release; prints the SQL it runs.")
 ruler = typer.Typer(no_args_is_help=True, help="What merchandisers ask of the lists: the files under `rules/`.")
@@ -63,6 +64,7 @@ app.add_typer(importer, name="import", rich_help_panel="Input")
 app.add_typer(quarantiner, name="quarantine", rich_help_panel="Input")
 app.add_typer(ruler, name="rules", rich_help_panel="Input")
 app.add_typer(warehouser, name="warehouse", rich_help_panel="The night")
+app.add_typer(storer, name="store", rich_help_panel="The night")
 app.add_typer(shower, name="show", rich_help_panel="Reading")
 
 Day = Annotated[str | None, typer.Option(help="Last day of data the run may see, YYYY-MM-DD. Default: yesterday.")]
@@ -516,29 +518,38 @@ def warehouse_init() -> None:
     _print("Ready:", f"readers will find {house.where}.")
 
 
-@warehouser.command("mirror")
+@storer.command("follow")
 @in_each_market
-def warehouse_mirror() -> None:
-    """Have the object store follow what is published here, after it could not."""
-    from pipelines import settings
+def store_follow() -> None:
+    """Have the object stores follow this home, after they could not."""
+    from pipelines import offsite, settings
     from pipelines.warehouse import mirror
 
-    house = mirror.of(home(), settings.load(home()))
-    with house.locked():
-        _print("Readers here see", house.current() or "nothing yet.")
-    _print("Readers of", f"{house.pointer} see {house.pointed().get('release', 'nothing yet')}.")
+    root = home()
+    told = settings.load(root)
+    if told.store.releases:
+        house = mirror.of(root, told)
+        with house.locked():
+            _print("Readers here see", house.current() or "nothing yet.")
+        _print(f"Readers of {house.pointer} see", house.pointed().get("release", "nothing yet."))
+    if told.store.lake:
+        _print(f"{offsite.follow(root, told)} files of the lake are copied.")
 
 
-@warehouser.command("restore")
+@storer.command("restore")
 @in_each_market
-def warehouse_restore() -> None:
-    """Make the releases of a home that has none again from the object store."""
-    from pipelines import settings
+def store_restore() -> None:
+    """Bring releases and lake of a home that has none back from the object stores."""
+    from pipelines import offsite, settings
     from pipelines.warehouse import mirror
 
     root = home(is_new=True)
-    house = mirror.of(root, settings.load(root))
-    _print(f"Readers see {house.restore()}.", f"Kept: {', '.join(house.kept())}")
+    told = settings.load(root)
+    if told.store.lake:
+        _print(f"{offsite.restore(root, told)} files of the lake are back.")
+    if told.store.releases:
+        house = mirror.of(root, told)
+        _print(f"Readers see {house.restore()}.", f"Kept: {', '.join(house.kept())}")
 
 
 @shower.command("user")

@@ -105,12 +105,14 @@ class Objects:
             found = store.get_file_info(fs.FileSelector(f"{root}/{folder}", allow_not_found=True, recursive=True))
             return {one.path.removeprefix(f"{root}/") for one in found if one.type == fs.FileType.File}
 
-    def remove(self, folder: str, last_written: str) -> None:
-        """Take a folder away, first of all the object by which it is known to be whole."""
+    def remove(self, name: str) -> None:
+        with self._asked(f"remove {name}"):
+            store, folder = self.place
+            store.delete_file(f"{folder}/{name}")
+
+    def remove_folder(self, folder: str) -> None:
         with self._asked(f"remove {folder}"):
             store, root = self.place
-            if store.get_file_info(f"{root}/{folder}/{last_written}").type == fs.FileType.File:
-                store.delete_file(f"{root}/{folder}/{last_written}")
             store.delete_dir(f"{root}/{folder}")
 
     def _send(self, path: Path, target: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, device, plan, pseudonyms, retention, rules, run, settings, shortages, warehouse
+from pipelines import check, device, offsite, plan, pseudonyms, retention, rules, run, settings, shortages, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
@@ -31,7 +31,7 @@ def open_run(
     no room for it. With `models_of`, a run, nothing is trained, and the catalogue is the one that has arrived by
     `fired_at`.
 
-    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, RunBusy, NoRoom or
+    Raises BadSetting, BadInput, BadRules, NoDataForDay, NoWarehouse, NoStore, RunBusy, NoRoom or
     NightTooLarge, and then leaves no trace.
     """
     root = home or run.home()
@@ -43,6 +43,7 @@ def open_run(
         told = described(root, resolved, day, label, now, stock_until)
         opened = _as_before(replace(told, admit_anyway=admit_anyway, start_anyway=start_anyway, models_of=models_of))
         warehouse.of(root, resolved).ready()
+        offsite.ready(root, resolved)
         if run.is_worked_on(root, run.FORGETTING, now):
             raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
         run.take_lease(root, opened.run_id, owner, now)

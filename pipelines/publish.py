@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines import retention, warehouse
+from pipelines import offsite, retention, warehouse
 from pipelines.run import Override, Run, stage, write_json
 
 
@@ -17,5 +17,8 @@ def let_out(run: Run, leave: Override) -> None:
 def run(run: Run, folder: Path) -> None:
     record = warehouse.publish(run, warehouse.judged(run), attempt=folder)
     cleared = retention.clear_releases(run.home, run.settings)
+    copied = offsite.follow(run.home, run.settings)  # before anything goes of which it can be made again
     days = retention.clear_raw(run, dt.datetime.now(dt.UTC))
-    write_json(folder / "release.json", record | {"cleared": cleared, "removed_days": days})
+    copied += offsite.follow(run.home, run.settings) if days else 0
+    told = {"cleared": cleared, "removed_days": days, "copied_lake_files": copied}
+    write_json(folder / "release.json", record | told)

@@ -408,9 +408,14 @@ class Store(Section):
         description="Where readers of an object store find the releases: `s3://bucket/folder`, `gs://…`, `abfs://…` or "
         "`file:///…`; of a market, its name follows.",
     )
+    lake: str = Field("", pattern=OBJECTS, description="Where the lake is copied to, an address of the same form.")
     endpoint: str = Field(
         "", pattern="^(https?://[^/@?#]+)?$", description="Server that speaks S3, `https://host:9000`; empty: Amazon's."
     )
+
+    def of(self, url: str, market: str) -> str:
+        """The address of a market, given that of its home."""
+        return "/".join([url.rstrip("/"), *[market] * bool(market)])
 
 
 class Retention(Section):

@@ -69,7 +69,7 @@ class Reader:
         return number
 
     def releases(self) -> list[str]:
-        return sorted({name.split("/")[1] for name in self.names if name.startswith("releases/")})
+        return sorted({name.split("/")[1].rpartition(".")[0] for name in self.names if name.startswith("releases/")})
 
 
 class Bucket(Reader):
@@ -202,7 +202,7 @@ def forget(home: Path) -> None:
 
 
 def follow(home: Path) -> None:
-    """What `nightshelf warehouse mirror` does."""
+    """What `nightshelf store follow` does."""
     with warehouse.of(home).locked():
         pass
 
@@ -318,7 +318,7 @@ def test_a_store_that_refuses_is_found_out_before_the_night(
     tmp_path: Path, reader: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], told: str
 ):
     """The message names setting and variables, not what is in them; a publication that finds it out leaves readers
-    where they were, and `nightshelf warehouse mirror` brings what they missed."""
+    where they were, and `nightshelf store follow` brings what they missed."""
     publish(tmp_path, 1, 1)
     with monkeypatch.context() as patch:
         for variable, value in wrong.items():
@@ -331,7 +331,7 @@ def test_a_store_that_refuses_is_found_out_before_the_night(
     assert warehouse.current(tmp_path) == "2026-03-02.nightly.00000002"
     warehouse.of(tmp_path).ready()
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
-    done = CliRunner().invoke(app, ["warehouse", "mirror"])
+    done = CliRunner().invoke(app, ["store", "follow"])
     assert "current.json see 2026-03-02.nightly.00000002" in done.output
     assert reader.shown() == 2
 
@@ -358,7 +358,7 @@ def test_a_lost_home_gets_its_releases_back(tmp_path: Path, reader: Bucket, monk
     warehouse.rollback(home, None, "wrong prices", "anna")
     (home / "warehouse").rename(lost)
     monkeypatch.setenv("NIGHTSHELF_HOME", str(home))
-    assert f"Readers see {first}." in CliRunner().invoke(app, ["warehouse", "restore"]).output
+    assert f"Readers see {first}." in CliRunner().invoke(app, ["store", "restore"]).output
     for path in lost.rglob("*"):
         if path.is_file() and path.name != ".lock":
             assert (home / "warehouse" / path.relative_to(lost)).read_bytes() == path.read_bytes(), path

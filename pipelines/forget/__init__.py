@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import forgotten, markets, pseudonyms, run, settings, warehouse
+from pipelines import forgotten, markets, offsite, pseudonyms, run, settings, warehouse
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.forget import delivered, lake, runs
@@ -34,6 +34,7 @@ def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -
         raw_rows, since = delivered.erase(root, told, wanted, said)
         counts |= {"raw_rows": raw_rows, "lake_partitions": lake.erase(root, wanted, since)}
         counts |= {"run_rows": runs.erase(root, wanted), "release_rows": _erase_releases(root, told, wanted)}
+        offsite.follow(root, told)
         counts |= {"log_lines": runs.erase_logs(markets.house(root), said)}
     finally:
         release_lease(root, FORGETTING, owner)

@@ -22,10 +22,11 @@ BOOK = "home/book.json"  # moves and manifests: of a home that is lost, the rele
 READY = "home/ready.json"
 RELEASES = "releases"
 WHOLE = "objects.json"  # of a release, written last
+CURE = "Readers there keep the release that they have. Then: `nightshelf store follow`, or the same again."
 
 
 class Mirrored(Files):
-    """Files, and under the address of a store `releases/<release>/<version>/`: each table as Parquet, the file itself.
+    """Files, and under the address of a store `releases/<release>.<version>/`: each table as Parquet, the file itself.
 
     No object but the pointer and the book is ever written twice: a release from which a user was erased is another
     version. The pointer is replaced in one request, after all it leads to has been read again.
@@ -34,9 +35,8 @@ class Mirrored(Files):
     def __init__(self, home: Path, told: Settings, market: str = "") -> None:
         super().__init__(home)
         self.threads = told.machine.threads
-        cure = "Readers there keep the release that they have. Then: `nightshelf warehouse mirror`, or the same again."
-        url = "/".join([told.store.releases.rstrip("/"), *[market] * bool(market)])
-        self.store = Objects("store.releases", url, told.store.endpoint, cure)
+        url = told.store.of(told.store.releases, market)
+        self.store = Objects("store.releases", url, told.store.endpoint, CURE)
 
     @property
     def pointer(self) -> str:
@@ -96,7 +96,9 @@ class Mirrored(Files):
         for name, folder in folders.items():
             self._bring(name, folder, there)
         for folder in sorted({name.rpartition("/")[0] for name in there} - {*folders.values()}):
-            self.store.remove(folder, WHOLE)
+            if f"{folder}/{WHOLE}" in there:
+                self.store.remove(f"{folder}/{WHOLE}")
+            self.store.remove_folder(folder)
 
     def _refuse_others(self, pointed: dict[str, Any], moves: list[dict[str, Any]]) -> None:
         """The pointer was moved here, and by a move that this home knows of: no older home moves it back."""
@@ -106,7 +108,7 @@ class Mirrored(Files):
             f"{self.pointer} leads to {pointed['release']} by a move of {pointed['at'][:16]}, of which {self.book} "
             "knows nothing: another home publishes there, or this one is an older copy. Nothing was changed there. "
             "Give each home an address of its own in store.releases, or make this one again from there: move its "
-            "`warehouse` away, then `nightshelf warehouse restore`."
+            "`warehouse` away, then `nightshelf store restore`."
         )
 
     def _bring(self, name: str, folder: str, there: set[str]) -> None:
@@ -157,4 +159,4 @@ def of(home: Path, told: Settings) -> Mirrored:
 
 def _folder(name: str, manifest: dict[str, Any] | None) -> str:
     """Where a release stands; after something was erased from it, elsewhere."""
-    return f"{RELEASES}/{name}/{digest(manifest)[:16]}"
+    return f"{RELEASES}/{name}.{digest(manifest)[:16]}"
