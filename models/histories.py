@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -25,3 +26,10 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+def joined(parts: Sequence[Histories], length: int) -> Histories:
+    """All rows of histories of that length, one after the other."""
+    nothing = np.empty((0, length))
+    empty = Histories(*(nothing.astype(kind) for kind in (np.int32, np.float32, np.float32, bool)))
+    return Histories(*(np.concatenate([getattr(one, f.name) for one in (empty, *parts)]) for f in fields(Histories)))

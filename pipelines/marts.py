@@ -1,37 +1,25 @@
 """The marts as arrays: every model of the night reads its input here, as it stood at the end of a given day."""
 
 import datetime as dt
+from collections.abc import Iterator
 from functools import cached_property
 
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from scipy import sparse
 
-from models.histories import Histories
+from models.histories import Histories, joined
 from models.vocabulary import Vocabulary
+from pipelines.acts import NOTHING, Acts, summed
 from pipelines.run import Run
 
 PAIR_ROUNDS = 3  # how often a basket is shuffled to draw neighbours from it
 LARGEST_BASKET = 100  # larger ones are stock orders or bots and say little about what belongs together
 ALWAYS = ("holdout", "final")  # trainings that every night has
-NOTHING = 1e-12  # what rounding may leave of a weight that was undone in parts
+COLUMNS = {"user": np.int32, "item": np.int32, "age": np.int64, "weight": np.float64, "value": np.float64}  # of acts
 GATHERED = 1 << 14  # histories that are laid out at once
 SMOOTHING = 5.0  # events after a query at which half of what they say is believed
-ACTS = """
-    with acts as (
-        select user_id, item_id, event_date, sum(weight) as weight, sum({value})::double as value
-        from interactions
-        where known_date <= ? and event_date > ?
-        group by all
-    )
-    select "user", item, event_date, weight, value
-    from acts
-    join user_places using (user_id)
-    join item_places using (item_id)
-    order by "user", item, event_date
-"""
 
 
 class Marts:
@@ -90,29 +78,32 @@ class Marts:
         arrived = pd.to_datetime(self.catalogue["first_arrival_date"])
         return np.maximum((pd.Timestamp(until) - arrived).dt.days.to_numpy(), 0)
 
+    @cached_property
+    def _acts(self) -> Acts:
+        return Acts(self.connection, self.users, self.items, self.positive)
+
     def interactions(self, until: dt.date, half_life_days: float | None = None) -> sparse.csr_matrix:
         """(U, I) event weights, halved every `half_life_days`, by default `weights.half_life_days`."""
-        rows = self._acts(until)
-        rows["weight"] *= _decay(rows["event_date"], until, half_life_days or self.settings.weights.half_life_days)
-        return self._matrix(rows, "weight")
+        half_life = half_life_days or self.settings.weights.half_life_days
+        return self._decayed("weight", until, half_life)
 
     def tastes(self, until: dt.date) -> sparse.csr_matrix:
         """(U, I) square roots of the event weights, halved every `neighbours.half_life_days`: repeats say less."""
-        rows = self._acts(until)
-        rows["weight"] *= _decay(rows["event_date"], until, self.settings.neighbours.half_life_days)
-        return self._matrix(rows, "weight").sqrt()
+        return self._decayed("weight", until, self.settings.neighbours.half_life_days).sqrt()
 
     def habit(self, until: dt.date) -> sparse.csr_matrix:
         """(U, I) log(1 + purchases), each halved every `fuse.habit_half_life_days`."""
-        rows = self._acts(until)
-        rows["value"] *= _decay(rows["event_date"], until, self.settings.fuse.habit_half_life_days)
-        matrix = self._matrix(rows, "value")
+        matrix = self._decayed("value", until, self.settings.fuse.habit_half_life_days)
         matrix.data = np.log1p(matrix.data)
         return matrix
 
+    def _decayed(self, column: str, until: dt.date, half_life_days: float) -> sparse.csr_matrix:
+        """(U, I) sums of a column of acts, halved every so many days."""
+        return self._acts.matrix(lambda rows: rows[column] * _decay(rows["event_date"], until, half_life_days), until)
+
     def bought(self, until: dt.date, after: dt.date | None = None) -> sparse.csr_matrix:
         """(U, I) 1 where the user bought the item up to `until` (and after `after`) and had not brought it all back."""
-        matrix = self._matrix(self._acts(until, after), "value")
+        matrix = self._acts.matrix(lambda rows: rows["value"], until, after)
         matrix.data[:] = 1.0
         return matrix
 
@@ -142,30 +133,30 @@ class Marts:
 
     def histories(self, until: dt.date) -> Histories:
         """The latest items of every user, oldest first; ages count from `until`."""
-        rows = self._sequence(until)
-        users = rows["user"].to_numpy()
-        ends = np.searchsorted(users, np.arange(len(self.users)), side="right")
-        starts = np.searchsorted(users, np.arange(len(self.users)), side="left")
-        return self._gather(rows, starts, ends, np.full(len(self.users), np.datetime64(until)))
+        parts = []
+        for users, rows in self._sequences(until):
+            owners, places = np.arange(users.start, users.stop), rows["user"].to_numpy()
+            starts, ends = np.searchsorted(places, owners), np.searchsorted(places, owners, side="right")
+            parts.append(self._gather(rows, starts, ends, np.full(len(owners), np.datetime64(until))))
+        return joined(parts, self.settings.profile.history_length)
 
     def history_examples(self, until: dt.date, most: int | None = None) -> tuple[Histories, np.ndarray]:
         """For each first purchase of an item by a person: the history before that day, and the item bought (N,).
 
-        Of more than `most` purchases so many are drawn.
+        Of more than `most` purchases so many are drawn, once they are counted.
         """
-        rows, people = self._sequence(until), self.people(until)
-        user, day = rows["user"].to_numpy(), rows["event_date"].to_numpy()
-        is_new_day = (
-            np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1])) if len(rows) else np.empty(0, bool)
-        )
-        day_starts = np.maximum.accumulate(np.where(is_new_day, np.arange(len(rows)), 0))
-        user_starts = np.searchsorted(user, user, side="left")
-        is_first = ~rows.duplicated(["user", "item"]).to_numpy()
-        chosen = np.flatnonzero(is_first & (rows["value"].to_numpy() > 0) & (day_starts > user_starts) & people[user])
-        if most is not None and len(chosen) > most:
-            chosen = np.sort(np.random.default_rng(self.settings.seed).choice(chosen, most, replace=False))
-        histories = self._gather(rows, user_starts[chosen], day_starts[chosen], day[chosen])
-        return histories, rows["item"].to_numpy()[chosen]
+        people, drawn = self.people(until), None
+        if most is not None:
+            count = sum(len(first_purchases(rows, people)[0]) for _, rows in self._sequences(until))
+            drawn = _drawn(count, most, self.settings.seed)
+        parts, items, seen = [], [np.empty(0, dtype=np.int32)], 0
+        for _, rows in self._sequences(until):
+            chosen, starts, ends = first_purchases(rows, people)
+            own = slice(None) if drawn is None else drawn[(drawn >= seen) & (drawn < seen + len(chosen))] - seen
+            seen, chosen = seen + len(chosen), chosen[own]
+            parts.append(self._gather(rows, starts[own], ends[own], rows["event_date"].to_numpy()[chosen]))
+            items.append(rows["item"].to_numpy()[chosen])
+        return joined(parts, self.settings.profile.history_length), np.concatenate(items)
 
     def item_pairs(self, until: dt.date, seed: int) -> np.ndarray:
         """(P, 2) items that share a basket: neighbours in random orders of it, so that a basket counts by its size."""
@@ -225,7 +216,7 @@ class Marts:
             after or dt.date.min,
         )
         rows["weight"] *= _decay(rows["event_date"], until, self.settings.search.behaviour_half_life_days)
-        return _sparse(
+        return summed(
             queries.positions(rows["query"]),
             self.items.positions(rows["item_id"]),
             rows["weight"],
@@ -257,32 +248,19 @@ class Marts:
         queries = Vocabulary(rows["query"])
         weight = 1 - (pd.Timestamp(until) - pd.to_datetime(rows["event_date"])).dt.days / days
         shape = len(self.users), len(queries)
-        return queries, _sparse(self.users.positions(rows["user_id"]), queries.positions(rows["query"]), weight, shape)
+        return queries, summed(self.users.positions(rows["user_id"]), queries.positions(rows["query"]), weight, shape)
 
-    def _acts(self, until: dt.date, after: dt.date | None = None) -> pd.DataFrame:
-        """user, item, event_date, weight and value (successes) as they were known at the end of `until`, by user, item
-        and day; what has no position is left out.
+    def acts(self, until: dt.date) -> Iterator[tuple[slice, pd.DataFrame]]:
+        """In blocks the users, and what they did with items by day: user, item, age (days before `until`), weight,
+        value (successes)."""
+        for users, rows in self._acts.blocks(until):
+            rows["age"] = (pd.Timestamp(until) - rows["event_date"]).dt.days
+            yield users, rows.loc[rows["weight"] > NOTHING, list(COLUMNS)].reset_index(drop=True)
 
-        Ids become positions where the rows lie: read as text they took twice the memory and the time.
-        """
-        self._name_places()
-        return self.frame(ACTS.format(value=self.positive), until, after or dt.date.min)
-
-    def _name_places(self) -> None:
-        """Let SQL know the positions, as `user_places` and `item_places`."""
-        for name, known in (("user", self.users), ("item", self.items)):
-            places = {f"{name}_id": pa.array(known.ids, pa.string()), name: np.arange(len(known), dtype=np.int32)}
-            self.connection.register(f"{name}_places", pa.table(places))
-
-    def _matrix(self, rows: pd.DataFrame, value: str) -> sparse.csr_matrix:
-        shape = len(self.users), len(self.items)
-        return _sparse(rows["user"].to_numpy(), rows["item"].to_numpy(), rows[value], shape)
-
-    def acts(self, until: dt.date) -> pd.DataFrame:
-        """What users did with items by day: user, item, age (days before `until`), weight, value (successes)."""
-        rows = self._acts(until)
-        rows["age"] = (pd.Timestamp(until) - rows["event_date"]).dt.days
-        return rows.loc[rows["weight"] > NOTHING, ["user", "item", "age", "weight", "value"]].reset_index(drop=True)
+    def purchases(self, until: dt.date) -> pd.DataFrame:
+        """The acts that were a success, of all users."""
+        found = (rows[rows["value"] > 0] for _, rows in self.acts(until))
+        return pd.concat([nothing_done(), *found], ignore_index=True)
 
     def prices(self, until: dt.date) -> np.ndarray:
         """(I,) cents that the item cost at the end of the day, NaN where no price is known."""
@@ -305,13 +283,35 @@ class Marts:
         )
         return rows.set_index("item_id").reindex(self.items.ids)
 
-    def _sequence(self, until: dt.date) -> pd.DataFrame:
-        """Interactions as user, item, event_date, weight, value; by user, then day, then item."""
-        rows = self._acts(until)
-        return rows[rows["weight"] > NOTHING].sort_values(["user", "event_date", "item"], ignore_index=True)
+    def _sequences(self, until: dt.date) -> Iterator[tuple[slice, pd.DataFrame]]:
+        """By block its users, and their acts as user, item, event_date, weight, value; by user, then day, then item."""
+        for users, rows in self._acts.blocks(until):
+            kept = rows[rows["weight"] > NOTHING]
+            yield users, kept.sort_values(["user", "event_date", "item"], ignore_index=True)
 
     def _gather(self, rows: pd.DataFrame, starts: np.ndarray, ends: np.ndarray, days: np.ndarray) -> Histories:
         return gathered(rows, starts, ends, days, self.settings.profile.history_length)
+
+
+def nothing_done() -> pd.DataFrame:
+    """Acts of nobody."""
+    return pd.DataFrame({name: np.empty(0, kind) for name, kind in COLUMNS.items()})
+
+
+def first_purchases(rows: pd.DataFrame, people: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a block (N,) on which a person bought an item for the first time, with earlier days before them, and
+    where these begin and end; `people` (U,) bool."""
+    user, day, count = rows["user"].to_numpy(), rows["event_date"].to_numpy(), np.arange(len(rows))
+    is_new_day = np.append(True, (user[1:] != user[:-1]) | (day[1:] != day[:-1]))[: len(rows)]
+    day_starts, user_starts = np.maximum.accumulate(np.where(is_new_day, count, 0)), np.searchsorted(user, user)
+    is_first = ~rows.duplicated(["user", "item"]).to_numpy()
+    chosen = np.flatnonzero(is_first & (rows["value"].to_numpy() > 0) & (day_starts > user_starts) & people[user])
+    return chosen, user_starts[chosen], day_starts[chosen]
+
+
+def _drawn(count: int, most: int, seed: int) -> np.ndarray | None:
+    """Ascending places of `most` of `count` things; None where these are no more."""
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False)) if count > most else None
 
 
 def gathered(rows: pd.DataFrame, starts: np.ndarray, ends: np.ndarray, days: np.ndarray, length: int) -> Histories:
@@ -363,13 +363,3 @@ def smoothed(clicks: sparse.csr_matrix) -> sparse.csr_matrix:
 def _decay(dates: pd.Series, until: dt.date, half_life_days: float) -> np.ndarray:
     ages = (pd.Timestamp(until) - pd.to_datetime(dates)).dt.days.to_numpy()
     return np.exp2(-ages / half_life_days)
-
-
-def _sparse(rows: np.ndarray, columns: np.ndarray, values: pd.Series, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Sums of values per cell, cells that are not positive left out; positions of -1 are unknown and left out."""
-    known = (rows >= 0) & (columns >= 0)
-    matrix = sparse.csr_matrix((values.to_numpy(dtype=float)[known], (rows[known], columns[known])), shape=shape)
-    matrix.data[matrix.data <= NOTHING] = 0.0
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    return matrix

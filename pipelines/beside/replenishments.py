@@ -11,7 +11,7 @@ from pipelines.run import Run
 
 def replenishments(run: Run, marts: Marts) -> pd.DataFrame:
     """A row per user and item bought on two days or more, by people."""
-    pairs = rhythm.of_pairs(_acts_of_people(run, marts))
+    pairs = rhythm.of_pairs(_purchases_of_people(run, marts))
     return pd.DataFrame(
         {
             "user_id": marts.users.ids[pairs["user"]],
@@ -26,7 +26,7 @@ def user_rhythms(run: Run, marts: Marts) -> pd.DataFrame:
     """A row per person whom the shop knows, also who never bought."""
     people = marts.people(run.day)
     known = marts.frame("select user_id, country, has_consent, last_contact_date from users order by user_id")[people]
-    told = rhythm.of_users(_acts_of_people(run, marts)).set_index("user").reindex(np.flatnonzero(people))
+    told = rhythm.of_users(_purchases_of_people(run, marts)).set_index("user").reindex(np.flatnonzero(people))
     dates = _told(run, told.fillna({"count_days": 0}))
     return known.assign(**{name: values.to_numpy() for name, values in dates.items()}, run_id=run.run_id)
 
@@ -35,7 +35,7 @@ def proof(run: Run, marts: Marts) -> list[dict]:
     """`replenishments/<status>/bought_again`: share of a user's pairs that were bought in the held-out days, by what
     their rhythm foretold on the day before."""
     cut = run.holdout_cut
-    pairs = rhythm.of_pairs(marts.acts(cut))
+    pairs = rhythm.of_pairs(marts.purchases(cut))
     pairs = pairs[marts.people(run.day)[pairs["user"]]]
     again = values_at(marts.bought(run.day, after=cut), pairs["user"].to_numpy(), pairs["item"].to_numpy()) > 0
     told = pairs.assign(again=again, status=rhythm.status(pairs, (run.day - cut).days))
@@ -46,9 +46,9 @@ def proof(run: Run, marts: Marts) -> list[dict]:
     return records
 
 
-def _acts_of_people(run: Run, marts: Marts) -> pd.DataFrame:
-    acts = marts.acts(run.day)
-    return acts[marts.people(run.day)[acts["user"]]]
+def _purchases_of_people(run: Run, marts: Marts) -> pd.DataFrame:
+    bought = marts.purchases(run.day)
+    return bought[marts.people(run.day)[bought["user"]]]
 
 
 def _told(run: Run, found: pd.DataFrame) -> dict[str, pd.Series]:

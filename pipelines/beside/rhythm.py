@@ -11,19 +11,19 @@ ITEM_PRIOR = 3.0  # pauses of all users of an item at which half of what they sa
 LAPSED = 2.0  # usual pauses after which nobody is expected back
 
 
-def of_users(acts: pd.DataFrame) -> pd.DataFrame:
+def of_users(bought: pd.DataFrame) -> pd.DataFrame:
     """By user who bought: `since` (days), `count_days` of purchase, `usual` (days between two, drawn to the shop's).
 
-    `acts` as `Marts.acts` tells them.
+    `bought` as `Marts.purchases` tells it.
     """
-    days = _days(acts, ["user"])
+    days = _days(bought, ["user"])
     return _usual(days, ["user"], days["pause"].median())
 
 
-def of_pairs(acts: pd.DataFrame) -> pd.DataFrame:
+def of_pairs(bought: pd.DataFrame) -> pd.DataFrame:
     """The same by user and item, of what was bought on two days or more: one's own pauses are drawn to those of all who
     buy the item again, these to the shop's."""
-    days = _days(acts, ["user", "item"])
+    days = _days(bought, ["user", "item"])
     pauses = days.dropna().groupby("item")["pause"].agg(["median", "size"])
     of_item = _drawn(pauses["median"], pauses["size"], days["pause"].median(), ITEM_PRIOR)
     pairs = _usual(days, ["user", "item"], days["item"].map(of_item))
@@ -41,10 +41,10 @@ def status(rhythm: pd.DataFrame, within_days: int) -> np.ndarray:
     return told
 
 
-def _days(acts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+def _days(bought: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Distinct days of purchase, oldest first, each with the days since the one before (`pause`, NaN for the first)."""
-    bought = acts.loc[acts["value"] > 0, [*keys, "age"]].drop_duplicates()
-    days = bought.sort_values([*keys, "age"], ascending=[True] * len(keys) + [False], ignore_index=True)
+    distinct = bought[[*keys, "age"]].drop_duplicates()
+    days = distinct.sort_values([*keys, "age"], ascending=[True] * len(keys) + [False], ignore_index=True)
     return days.assign(pause=-days.groupby(list(keys))["age"].diff())
 
 

@@ -1,13 +1,14 @@
 """Knowledge: what is known of every user, item and pair of them at the end of a day, as columns of numbers."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipelines.marts import Marts, values_at
+from pipelines.marts import Marts, nothing_done, values_at
 
 HALF_LIVES = (14, 45, 120, 400)  # days; what a user bought lately, this season, this year, ever
 WINDOWS = (7, 14, 28, 90, 400)  # days of popularity
@@ -44,6 +45,15 @@ class Pairs:
             return np.tile(never, (len(wanted), 1)).astype(np.float32)
         return np.where((self.keys[place] == wanted)[:, None], self.values[place], never).astype(np.float32)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Pairs"], count_items: int) -> "Pairs":
+        """Those of ascending users, in parts."""
+        nothing = cls(np.empty(0, dtype=np.int64), np.empty((0, len(PAIR_COLUMNS)), np.float32), count_items)
+        told = [nothing, *parts]
+        return cls(
+            np.concatenate([one.keys for one in told]), np.concatenate([one.values for one in told]), count_items
+        )
+
 
 class Knowledge:
     """As of one day. Users and items are positions; times are days before it, NaN where there is none.
@@ -52,12 +62,18 @@ class Knowledge:
     """
 
     def __init__(self, marts: Marts, until: dt.date):
-        acts = marts.acts(until)
-        people = acts[marts.people(until)[acts["user"].to_numpy()]]
-        self.pairs = _pairs(acts, len(marts.items))
-        self.users = _users(acts, len(marts.users))  # (U, USER_COLUMNS)
+        count_users, count_items = len(marts.users), len(marts.items)
+        pairs, tastes, bought = [], [sparse.csr_matrix((0, count_items))], [nothing_done()]
+        for users, acts in marts.acts(until):
+            pairs.append(_pairs(acts, count_items))
+            tastes.append(_shares(acts, users, count_items))
+            bought.append(acts[acts["value"] > 0])
+        trips = pd.concat(bought, ignore_index=True)
+        people = trips[marts.people(until)[trips["user"].to_numpy()]]
+        self.pairs = Pairs.joined(pairs, count_items)
+        self.users = _users(trips, count_users)  # (U, USER_COLUMNS)
         self.items = _items(people, marts, until)  # (I, ITEM_COLUMNS)
-        self.tastes = _shares(acts, len(marts.users), len(marts.items))  # (U, I) rows sum to 1
+        self.tastes = sparse.csr_matrix(sparse.vstack(tastes, format="csr"))  # (U, I) rows sum to 1
         kinds = marts.kinds(until)
         self.kinds = [pd.factorize(kinds[name])[0] for name in ("category", "brand")]  # (I,) each, -1: none
         self._kind_tastes = [_by_kind(self.tastes, codes) for codes in self.kinds]  # (U, C) each
@@ -101,8 +117,7 @@ def _gap(times: pd.DataFrame) -> pd.Series:
     return ((times["since_first"] - times["since"]) / (times["days_bought"] - 1)).where(times["days_bought"] > 1)
 
 
-def _users(acts: pd.DataFrame, count: int) -> np.ndarray:
-    bought = acts[acts["value"] > 0]
+def _users(bought: pd.DataFrame, count: int) -> np.ndarray:
     trips = bought.groupby(["user", "age"]).size().rename("items").reset_index().groupby("user")
     told = trips.agg(
         since=("age", "min"), since_first=("age", "max"), days_bought=("age", "size"), basket=("items", "mean")
@@ -116,8 +131,8 @@ def _users(acts: pd.DataFrame, count: int) -> np.ndarray:
     return told[list(USER_COLUMNS)].to_numpy(np.float32)
 
 
-def _items(people: pd.DataFrame, marts: Marts, until: dt.date) -> np.ndarray:
-    count, bought = len(marts.items), people[people["value"] > 0]
+def _items(bought: pd.DataFrame, marts: Marts, until: dt.date) -> np.ndarray:
+    count = len(marts.items)
     told = pd.DataFrame({f"buyers_{days}": marts.popularity(until, days) for days in WINDOWS}, index=range(count))
     told["trend_7"] = (4 * told["buyers_7"] + 2) / (told["buyers_28"] + 2)
     told["trend_28"] = (90 / 28 * told["buyers_28"] + 5) / (told["buyers_90"] + 5)
@@ -136,10 +151,11 @@ def _items(people: pd.DataFrame, marts: Marts, until: dt.date) -> np.ndarray:
     return told[list(ITEM_COLUMNS)].to_numpy(np.float32)
 
 
-def _shares(acts: pd.DataFrame, count_users: int, count_items: int) -> sparse.csr_matrix:
-    """(U, I) each item's share of what the user did, halved every 120 days."""
+def _shares(acts: pd.DataFrame, users: slice, count_items: int) -> sparse.csr_matrix:
+    """(B, I) each item's share of what the users of a block did, halved every 120 days."""
     weights = np.maximum(_decayed(acts, "weight", 120.0), 0.0)
-    matrix = sparse.csr_matrix((weights, (acts["user"], acts["item"])), shape=(count_users, count_items))
+    shape = users.stop - users.start, count_items
+    matrix = sparse.csr_matrix((weights, (acts["user"] - users.start, acts["item"])), shape=shape)
     total = np.asarray(matrix.sum(axis=1)).ravel()
     return (sparse.diags(np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)) @ matrix).tocsr()
 
@@ -152,12 +168,12 @@ def _by_kind(tastes: sparse.csr_matrix, codes: np.ndarray) -> sparse.csr_matrix:
     return (tastes @ kinds).tocsr()
 
 
-def _countries(people: pd.DataFrame, marts: Marts) -> tuple[np.ndarray, np.ndarray]:
+def _countries(bought: pd.DataFrame, marts: Marts) -> tuple[np.ndarray, np.ndarray]:
     """(U,) country of each user; (C, I) share of its buyers of 60 days who bought the item, shrunk towards all's."""
     country, _ = pd.factorize(
         marts.frame("select country from users order by user_id")["country"], use_na_sentinel=False
     )
-    recent = people[(people["value"] > 0) & (people["age"] < 60)].drop_duplicates(["user", "item"])
+    recent = bought[bought["age"] < 60].drop_duplicates(["user", "item"])
     shape = int(country.max(initial=0)) + 1, len(marts.items)
     ones = np.ones(len(recent))
     buyers = sparse.csr_matrix((ones, (country[recent["user"].to_numpy()], recent["item"])), shape=shape).toarray()
