@@ -48,6 +48,11 @@ class Neighbours:
         rows = self.similarities[np.asarray(positions)][:, np.asarray(targets)]  # (H, N)
         return (rows if isinstance(rows, np.ndarray) else rows.toarray()).T * np.asarray(weights, dtype=np.float32)
 
+    def at(self, items: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """(P,) float32 S_jn of pairs of an item (P,) and a target (P,)."""
+        told = self.similarities[items, targets]
+        return np.asarray(told, dtype=np.float32).ravel()
+
     def _check(self, count_items: int) -> None:
         if count_items != self.similarities.shape[0]:
             raise ValueError(f"histories name {count_items} items, the neighbours {self.similarities.shape[0]}")

@@ -7,16 +7,19 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
-from pipelines import contracts, warehouse, why
+from pipelines import contracts, shelve, warehouse, why
 from pipelines import night as whole_night
 from pipelines.errors import GateFailed
 from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
 from pipelines.open import open_run
 from pipelines.run import Run, release_lease
+from pipelines.shelve import blocks, effects
+from pipelines.shelve.placing import placings
 from tests.conftest import LAST_DAY, SMALL, deliver, event
 
 pytestmark = pytest.mark.slow
@@ -207,6 +210,21 @@ def test_a_failed_gate_leaves_the_release_and_writes_the_report(night: Run):
     assert "for_you_against_popularity" in page
     assert not (night.home / "runs" / f"{LAST_DAY}.strict" / "publish").exists()
     assert not list((night.home / "runs").glob("*.lease"))
+
+
+def test_shelves_are_the_same_in_small_blocks_of_users(night: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Lists, reasons, fates of candidates and counts of causes do not depend on who is served together."""
+    monkeypatch.setattr(blocks, "BLOCK", 100)
+    marts = Marts(night)
+    made = list(placings(night, marts, list(night.settings.shelves), night.rules, {}))
+    told = shelve._shelved(night, marts, made, tmp_path)
+    for name in ("user_recommendations", "user_candidates", "short_shelves"):
+        ours, theirs = (f"(select * from '{folder / name}.parquet')" for folder in (tmp_path, night.of("shelve")))
+        for one, other in ((ours, theirs), (theirs, ours)):
+            assert not len(duckdb.sql(f"from {one} except all from {other}")), name
+    counted = pd.read_parquet(night.of("shelve", "rule_effects.parquet"))
+    lists = counted[counted["placement"].isin(night.settings.shelves)]
+    assert told.rows == list(lists[effects.EFFECTS[:-1]].itertuples(index=False, name=None))
 
 
 def test_declared_and_executed_checks_are_the_same(night: Run):

@@ -36,7 +36,7 @@ def write(run: Run, folder: Path) -> None:
     with pq.ParquetWriter(folder / "candidates.parquet", SCHEMA, compression="zstd") as writer:
         for block in _on_executors(run, folder) if run.settings.fuse.engine == "spark" else _here(run, folder):
             if block.num_rows:
-                writer.write_table(block)
+                writer.write_table(block, row_group_size=block.num_rows)
 
 
 def _here(run: Run, folder: Path) -> Iterator[pa.Table]:

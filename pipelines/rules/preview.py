@@ -16,8 +16,8 @@ from pipelines.rules.scope import Goods, unknown
 from pipelines.run import Run
 from pipelines.search import typed
 from pipelines.search.foretold import Foretold, foretell, unheard
-from pipelines.shelve import built, effects, worth
-from pipelines.shelve.placing import Placed
+from pipelines.shelve import built, effects, stood, worth
+from pipelines.shelve.placing import Placed, placings
 
 COLUMNS = ["placement", "user", "item", "score"]
 KEY = ["placement", "user", "item"]
@@ -89,10 +89,7 @@ def preview(run: Run, draft: Path) -> Preview:
 def _placed(run: Run, marts: Marts, wanted: Sequence[Rule]) -> tuple[list[Placed], list[Placed]]:
     """The run's lists under its own rules, and under others."""
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"), columns=COLUMNS)
-    before, after = (
-        list(built(run, marts, _told(replace(run, rules=tuple(rules)), marts, candidates), rules))
-        for rules in (run.rules, wanted)
-    )
+    before, after = (list(_built(replace(run, rules=tuple(rules)), marts, candidates)) for rules in (run.rules, wanted))
     return before, after
 
 
@@ -145,6 +142,12 @@ def _warnings(run: Run, marts: Marts, wanted: Sequence[Rule], drafted: Sequence[
     at_odds = conflicts.found(wanted, goods, list(run.settings.shelves))
     lines = [f"{rule.rule_id}: {line}" for rule in drafted for line in at_odds.get(rule.rule_id, ())]
     return [*unknown(drafted, goods.catalogue), *unheard(drafted, typed.answered(run, marts)), *lines]
+
+
+def _built(run: Run, marts: Marts, candidates: pd.DataFrame) -> Iterator[Placed]:
+    """Everybody's lists, had the night had the rules of `run`."""
+    made = placings(run, marts, list(run.settings.shelves), run.rules, stood.before(run, marts))
+    return built(made, _told(run, marts, candidates), np.arange(len(marts.users)))
 
 
 def _told(run: Run, marts: Marts, candidates: pd.DataFrame) -> pd.DataFrame:

@@ -2,23 +2,23 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import beside, evidence
 from pipelines.fuse.rankings import PARTS
+from pipelines.growing import Growing, typed
 from pipelines.lists.builder import STANDS
 from pipelines.marts import Marts
-from pipelines.rules.rule import Rule
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
 from pipelines.shelve import audit, effects, stood, worth
-from pipelines.shelve.placing import FALLBACKS, Placed, Ranked, fates, placings
+from pipelines.shelve.blocks import blocks
+from pipelines.shelve.placing import FALLBACKS, Placed, Placing, Ranked, fates, placings
 
 SCORES = [f"{part}_score" for part in PARTS]
 
@@ -28,33 +28,47 @@ def run(run: Run, folder: Path) -> None:
     """Write the users' shelves and what became of their candidates, the lists beside them, rules, their effects and the
     audit."""
     marts = Marts(run)
-    candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"))
-    candidates["is_told"] = candidates[SCORES[0]].notna()
-    placed = list(built(run, marts, candidates, run.rules))
-    fate = pd.concat([pd.Series(effects.names(one), index=one.candidates.index) for one in placed]).sort_index()
-    pq.write_table(kept(run, marts, candidates, fate), folder / "user_candidates.parquet", compression="zstd")
-    lists = [flat(one) for one in placed]
-    shelves = pd.concat([one for one in lists if len(one)] or lists[:1], ignore_index=True)
-    named(run, marts, evidence.explain(run, marts, shelves)).to_parquet(
-        folder / "user_recommendations.parquet", index=False
-    )
+    made = list(placings(run, marts, list(run.settings.shelves), run.rules, stood.before(run, marts)))
+    told = _shelved(run, marts, made, folder)
     beside.write(run, marts, folder)
-    effects.write(run, marts, placed, withhold(run, marts, folder), folder)
-    audit.write(run, marts, placed, folder)
+    effects.write(run, marts, told, withhold(run, marts, folder), folder)
+    audit.write(run, marts, made, folder)
     write_json(folder / "metrics.json", [*beside.proof(run, marts), *worth.figures(run, marts)])
 
 
-def built(run: Run, marts: Marts, candidates: pd.DataFrame, rules: Sequence[Rule]) -> Iterator[Placed]:
-    """The lists of every placement under some rules, of the candidates (a frame) that are told."""
-    for placing in placings(run, marts, list(run.settings.shelves), rules, stood.before(run, marts)):
+def _shelved(run: Run, marts: Marts, made: Sequence[Placing], folder: Path) -> effects.Tally:
+    """Write what the users get, block by block; what rules did to it."""
+    reasons, told = evidence.Evidence(run, marts), effects.Tally()
+    with Growing(folder) as tables:
+        for users, candidates in blocks(run.of("fuse", "candidates.parquet"), len(marts.users)):
+            placed = list(built(made, candidates.assign(is_told=candidates[SCORES[0]].notna()), users))
+            fate = pd.concat([pd.Series(effects.names(one), index=one.candidates.index) for one in placed])
+            tables.add("user_candidates", kept(run, marts, candidates, fate.reindex(candidates.index)))
+            tables.add("user_recommendations", _listed(run, marts, reasons, placed))
+            short = pd.concat([effects.short_shelves(one, marts) for one in placed], ignore_index=True)
+            tables.add("short_shelves", typed("short_shelves", short.assign(run_id=run.run_id)))
+            told.add(placed)
+    return told
+
+
+def _listed(run: Run, marts: Marts, reasons: evidence.Evidence, placed: Sequence[Placed]) -> pa.Table:
+    """The lists of a block as they are published."""
+    lists = [flat(one) for one in placed]
+    shelves = pd.concat([one for one in lists if len(one)] or lists[:1], ignore_index=True)
+    return typed("user_recommendations", named(run, marts, reasons.explain(shelves)))
+
+
+def built(made: Iterable[Placing], candidates: pd.DataFrame, users: np.ndarray) -> Iterator[Placed]:
+    """The lists of some users (B,), which leave none out, on every placement, of the candidates (a frame) that are
+    told."""
+    for placing in made:
         own = candidates[candidates["placement"] == placing.placement]
-        users, items = own["user"].to_numpy(), own["item"].to_numpy()
-        barred = placing.barred(users, items)
+        owners, items = own["user"].to_numpy(), own["item"].to_numpy()
+        barred = placing.barred(owners, items)
         usable = (barred == STANDS) & own["is_told"].to_numpy()
-        ranked = Ranked(users, items, own["score"].to_numpy(), usable)
-        served = np.arange(len(marts.users)) if placing.fills else np.unique(users)
-        blocks = list(placing.shelves(ranked, served))
-        yield Placed(placing, own, blocks, fates(ranked, barred, blocks))
+        ranked = Ranked(owners, items, own["score"].to_numpy(), usable)
+        shelves = list(placing.shelves(ranked, users if placing.fills else np.unique(owners)))
+        yield Placed(placing, own, shelves, fates(ranked, barred, shelves))
 
 
 def flat(placed: Placed) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
 from pipelines.run import LOG, Run
 from pipelines.shelve import effects
-from pipelines.shelve.placing import Placed, Placing
+from pipelines.shelve.placing import Placing
 
 TABLES = (*verdicts.READS, "popular_items")
 ROWS = """
@@ -27,9 +27,9 @@ ROWS = """
 """
 
 
-def write(run: Run, marts: Marts, placed: Sequence[Placed], folder: Path) -> None:
+def write(run: Run, marts: Marts, made: Sequence[Placing], folder: Path) -> None:
     """Write candidate_audit, once the tables that it reads lie in `folder`."""
-    placings = {one.placing.placement: one.placing for one in placed}
+    placings = {one.placement: one for one in made}
     sources = {name: _typed(name, warehouse.relation(run, name, folder)) for name in TABLES} | {"users": "users"}
     audit = run.settings.audit
     limits = {"seed": run.settings.seed, "users": audit.users, "items": audit.items}

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import contracts
+from pipelines.growing import schema
 from pipelines.lists.builder import DIVERSITY, DRAWN, FRESH, LENGTH, NEW, VARIANT
 from pipelines.marts import Marts
 from pipelines.rules import conflicts
@@ -19,22 +19,41 @@ from pipelines.shelve.placing import AGAIN, NOT_AVAILABLE, Placed, Placing
 CAUSES = {LENGTH: "length", VARIANT: "variant", DIVERSITY: "diversity", NOT_AVAILABLE: "not_available"}
 COUNTED = (NOT_AVAILABLE, VARIANT, DIVERSITY)  # causes that are told beside the rules
 PUT_BY = {NEW: "new_share", FRESH: "freshness", DRAWN: "exploration"}  # what puts rows on their place, beside rules
-ARROW = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
+Effect = tuple[str, str, int, int, int]  # placement, name, and counts of rows, of moved rows and of users
 EFFECTS = ["placement", "rule", "count_rows", "count_moved", "count_users", "run_id"]
 
 
-def write(run: Run, marts: Marts, placed: Sequence[Placed], listed: pd.DataFrame, folder: Path) -> None:
-    """Write rule_effects, rules and short_shelves; what rules name and nobody knows is logged."""
+class Tally:
+    """What rules and other causes did to lists, summed over blocks of users."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Effect]] = {}
+
+    def add(self, placed: Sequence[Placed]) -> None:
+        """Count a block: of a placement on which it has lists, every block tells the same causes in the same order."""
+        for one in placed:
+            before, more = self._rows.get(one.placing.placement, []), list(effects(one))
+            both = [
+                (name, cause, *(np.array(old) + new).tolist())
+                for (name, cause, *old), (_, _, *new) in zip(before, more, strict=bool(before and more))
+            ]
+            self._rows[one.placing.placement] = both or before or more
+
+    @property
+    def rows(self) -> list[Effect]:
+        return [row for rows in self._rows.values() for row in rows]
+
+
+def write(run: Run, marts: Marts, told: Tally, listed: pd.DataFrame, folder: Path) -> None:
+    """Write rule_effects and rules; what rules name and nobody knows is logged."""
     goods = Goods.of(marts)
     for line in unknown(run.rules, goods.catalogue):
         LOG.warning("%s rules: %s", run.run_id, line)
-    rows = [row for one in placed for row in effects(one)]
+    rows = told.rows
     rows += [(name, run.rules[int(rule)].rule_id, count, 0, 0) for name, rule, count in listed.itertuples(index=False)]
-    told = pd.DataFrame([(*row, run.run_id) for row in rows], columns=EFFECTS)
-    told.to_parquet(folder / "rule_effects.parquet", index=False)
-    pq.write_table(rules(run, goods, told), folder / "rules.parquet")
-    short = pd.concat([short_shelves(one, marts) for one in placed], ignore_index=True)
-    short.assign(run_id=run.run_id).to_parquet(folder / "short_shelves.parquet", index=False)
+    table = pd.DataFrame([(*row, run.run_id) for row in rows], columns=EFFECTS)
+    table.to_parquet(folder / "rule_effects.parquet", index=False)
+    pq.write_table(rules(run, goods, table), folder / "rules.parquet")
 
 
 def names(placed: Placed) -> np.ndarray:
@@ -50,7 +69,7 @@ def named(placing: Placing, codes: np.ndarray) -> np.ndarray:
     return told
 
 
-def effects(placed: Placed) -> Iterator[tuple[str, str, int, int, int]]:
+def effects(placed: Placed) -> Iterator[Effect]:
     """Per cause: placement, name, candidates that it dropped, rows that it put on their place, users with either."""
     if not placed.blocks:
         return
@@ -80,8 +99,7 @@ def rules(run: Run, goods: Goods, told: pd.DataFrame) -> pa.Table:
         }
         for rule in run.rules
     ]
-    columns = [(column.name, ARROW[column.data_type]) for column in contracts.tables("serving")["rules"].columns]
-    return pa.Table.from_pylist(rows, pa.schema(columns))  # what no rule fills in has its type all the same
+    return pa.Table.from_pylist(rows, schema("rules"))  # what no rule fills in has its type all the same
 
 
 def short_shelves(placed: Placed, marts: Marts) -> pd.DataFrame:
