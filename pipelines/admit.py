@@ -83,7 +83,7 @@ def judged(told: Sequence[Figure], settings: Admit) -> list[dict[str, Any]]:
         for level, low, high in one.bounds(settings)
     ]
     frame = pd.DataFrame({one.name: [float(one.value or 0)] for one in known})
-    records = list(held({TABLE: declared}, {TABLE: frame}))
+    records = list(held({TABLE: declared}, {TABLE: [frame]}))
     return [_named(record, known, settings) for record in records] + [
         check(TABLE, one.name, True, "nothing to measure", _expected(low, high), level)
         for one in told

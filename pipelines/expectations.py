@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -10,6 +12,7 @@ import pandas as pd
 from pipelines.errors import NightshelfError
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
+COUNTED = re.compile(r"(\d+) of (\d+) rows break it")
 LEVELS = {"critical": "stop", "warning": "warn"}  # Great Expectations' words for how much a failure matters
 
 
@@ -17,8 +20,11 @@ class SuiteIncomplete(NightshelfError):
     """Not every declared expectation was executed, so that nothing is known about the tables."""
 
 
-def held(suites: Mapping[str, list[Any]], frames: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
-    """The frame of each name held against the suite of that name."""
+def held(suites: Mapping[str, list[Any]], parts: Mapping[str, Iterable[pd.DataFrame]]) -> Iterator[dict[str, Any]]:
+    """The rows of each name, in parts of which there is at least one, held against the suite of that name.
+
+    A part holds all rows of a key, so that what is unique in each is unique in all.
+    """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -30,7 +36,8 @@ def held(suites: Mapping[str, list[Any]], frames: Mapping[str, pd.DataFrame]) ->
         suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=declared))
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
         definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        yield from _records(name, declared, definition.run(batch_parameters={"dataframe": frames[name]}).results)
+        results = (definition.run(batch_parameters={"dataframe": part}).results for part in parts[name])
+        yield from _joined([_records(name, declared, one) for one in results])
 
 
 def check(
@@ -55,6 +62,21 @@ def lines(failed: pd.DataFrame) -> str:
     """Failed checks for a person to read, one a line."""
     told = (f"  {c.table_name}.{c.check_name}: {c.observed}, expected {c.expected}" for c in failed.itertuples())
     return "\n".join(told)
+
+
+def _joined(parts: Sequence[list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The records of all parts, which stand in one order, as one of each check: it holds if it does in every part."""
+    yield from map(_shown, zip(*parts, strict=True))
+
+
+def _shown(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record, of the first part that breaks it if any; rows are counted over all parts."""
+    first = min(records, key=itemgetter("is_ok"))
+    counts = [COUNTED.match(record["observed"]) for record in records]
+    if len(records) == 1 or not all(counts):
+        return first
+    broken, rows = (sum(int(found[place]) for found in counts if found) for place in (1, 2))
+    return first | {"observed": COUNTED.sub(f"{broken} of {rows} rows break it", first["observed"])}
 
 
 def _records(table: str, declared: list[Any], results: Iterable[Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -17,14 +18,23 @@ from pipelines.rules import obeyed
 from pipelines.rules.rule import ITEM_TABLES
 from pipelines.run import Run
 
+Rows = duckdb.DuckDBPyRelation  # of a table, read where they lie
+PUBLISHED = ("user_recommendations", "search_results")
 MEASURED_AT = 10  # rows of a list
 LISTS = {
     "user_recommendations": (
         "select placement, user_id, rank, item_id, (select run_date from runs) as seen from user_recommendations"
-        " where placement <> 'buy_again'"
+        " where placement <> 'buy_again' and seen <= '{cut}' and rank <= {length}"
+        " and user_id in (select user_id from {held_out})"
     ),
     "held_out_lists": "select placement, user_id, rank, item_id, trained_on as seen from held_out_lists",
 }
+OVERLAP = """
+    with before as (select user_id, item_id from user_recommendations where placement = 'for_you')
+    select count(*) filter (where (user_id, item_id) in (from before)) / count(*)
+    from {shelves}
+    where placement = 'for_you' and user_id in (select user_id from before)
+"""
 SEARCH = "search/fused/ndcg_at_10"
 COUNT_POPULAR = 20  # the shop's most popular items, whose share of the shelves is watched
 SAMPLED_USERS = 2000  # shelves whose likeness is measured; every n-th user
@@ -35,19 +45,18 @@ OF_TASTE |= {f"{placement}_against_{rival}" for placement in LEARNED for rival i
 def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """One row of quality_checks per gate; `frames` are tonight's tables. Where the shop wishes it, a person may let
     pass what is a matter of taste; what is plainly wrong, nobody."""
-    gates, shelves = run.settings.gates, _of(frames["user_recommendations"], "for_you")
-    before = _current(run)
+    gates, before = run.settings.gates, _current(run)
+    whole, answers = (marts.connection.sql(f"from {warehouse.relation(run, name)}") for name in PUBLISHED)
+    shelves, answered = whole.filter("placement = 'for_you'"), set(answers.select("query").distinct().df()["query"])
     made = [
         _books_balance(run),
         *_obeyed(run, marts),
-        _known_placements(run, frames["user_recommendations"]),
+        _known_placements(run, whole),
         _at_least("users_served", _users_served(run, marts, shelves, frames["items"]), gates.min_users_served),
-        _at_least("queries_answered", _queries_answered(marts, frames), gates.min_queries_answered),
-        _at_least("head_answered", _head_answered(frames), gates.min_head_answered),
+        _at_least("queries_answered", _queries_answered(marts, answered), gates.min_queries_answered),
+        _at_least("head_answered", _head_answered(frames["queries"], answered), gates.min_head_answered),
         _at_least("user_queries_answered", _user_queries_answered(run, marts), gates.min_queries_answered),
-        _at_least(
-            "overlap_with_current", _overlap(shelves, _of(before[0], "for_you") if before else None), gates.min_overlap
-        ),
+        _at_least("overlap_with_current", _overlap(run), gates.min_overlap),
         _at_least("coverage", _coverage(shelves, frames["items"]), gates.min_coverage),
         _at_most(
             "popularity_share",
@@ -70,13 +79,14 @@ def _of(shelves: pd.DataFrame, placement: str) -> pd.DataFrame:
 
 
 def _current(run: Run) -> list[pd.DataFrame]:
-    """Lists of the release that the run may replace, the published ones first: placement, user_id, rank, item_id, and
-    the last day that the list knows (`seen`); none without such a release."""
+    """Lists of the release that the run may replace, the published ones first, of users with held-out lists tonight:
+    placement, user_id, rank, item_id, and the last day that the list knows (`seen`); none without such a release."""
     if not _may_replace(run):
         return []
+    asked = {"cut": run.holdout_cut, "length": MEASURED_AT, "held_out": warehouse.relation(run, "held_out_lists")}
     with warehouse.connect(run.home, run.settings) as release:
         told = warehouse.names(release)
-        return [release.execute(query).df() for name, query in LISTS.items() if name in told]
+        return [release.execute(query.format(**asked)).df() for name, query in LISTS.items() if name in told]
 
 
 def _may_replace(run: Run) -> bool:
@@ -107,28 +117,29 @@ def _obeyed(run: Run, marts: Marts) -> list[dict[str, Any]]:
     return [check("night", f"no_{name}", not count, f"{count} rows", "none") for name, count in counts.items()]
 
 
-def _known_placements(run: Run, shelves: pd.DataFrame) -> dict[str, Any]:
+def _known_placements(run: Run, shelves: Rows) -> dict[str, Any]:
     """Placements are data of the settings, which no contract can know."""
-    shown, known = sorted(set(shelves["placement"])), run.settings.shelves
+    shown, known = sorted(shelves.select("placement").distinct().df()["placement"]), run.settings.shelves
     return check("night", "known_placements", set(shown) <= set(known), ", ".join(shown), f"some of {', '.join(known)}")
 
 
-def _users_served(run: Run, marts: Marts, shelves: pd.DataFrame, items: pd.DataFrame) -> float | None:
+def _users_served(run: Run, marts: Marts, shelves: Rows, items: pd.DataFrame) -> float | None:
     """Share of all known users with a shelf of full length."""
     length = min(run.settings.shelve.length, int(items["is_available"].sum()))
-    return float((shelves.groupby("user_id").size() >= length).sum() / len(marts.users)) if len(marts.users) else None
+    served = shelves.aggregate("user_id, count(*) as n", "user_id").filter(f"n >= {length}")
+    return len(served) / len(marts.users) if len(marts.users) else None
 
 
-def _queries_answered(marts: Marts, frames: dict[str, pd.DataFrame]) -> float | None:
+def _queries_answered(marts: Marts, answered: set[str]) -> float | None:
     asked = marts.queries()
-    return float(asked["query"].isin(set(frames["search_results"]["query"])).mean()) if len(asked) else None
+    return float(asked["query"].isin(answered).mean()) if len(asked) else None
 
 
-def _head_answered(frames: dict[str, pd.DataFrame]) -> float | None:
+def _head_answered(queries: pd.DataFrame, answered: set[str]) -> float | None:
     """Share of the searches for head queries that were for one with results."""
-    head = frames["queries"][frames["queries"]["is_head"]]
-    answered = head["query"].isin(set(frames["search_results"]["query"]))
-    return float(head.loc[answered, "count_searches"].sum() / head["count_searches"].sum()) if len(head) else None
+    head = queries[queries["is_head"]]
+    served = head.loc[head["query"].isin(answered), "count_searches"]
+    return float(served.sum() / head["count_searches"].sum()) if len(head) else None
 
 
 def _user_queries_answered(run: Run, marts: Marts) -> float | None:
@@ -139,37 +150,43 @@ def _user_queries_answered(run: Run, marts: Marts) -> float | None:
     return int(marts.frame(f"select count(*) as n from ({listed})")["n"][0]) / wanted if wanted else None
 
 
-def _overlap(shelves: pd.DataFrame, before: pd.DataFrame | None) -> float | None:
+def _overlap(run: Run) -> float | None:
     """Mean share of a shelf that stood in the current release too, over users in both."""
-    if before is None:
+    if not _may_replace(run):
         return None
-    now = shelves.loc[shelves["user_id"].isin(before["user_id"]), ["user_id", "item_id"]]
-    return len(now.merge(before)) / len(now) if len(now) else None
+    with warehouse.connect(run.home, run.settings) as release:
+        told = release.execute(OVERLAP.format(shelves=warehouse.relation(run, "user_recommendations"))).fetchone()
+    return told[0] if told and told[0] is not None and np.isfinite(told[0]) else None
 
 
-def _coverage(shelves: pd.DataFrame, items: pd.DataFrame) -> float | None:
+def _coverage(shelves: Rows, items: pd.DataFrame) -> float | None:
     """Distinct items on the shelves over as many as there could be: all available ones, or a row each."""
-    possible = min(int(items["is_available"].sum()), len(shelves))
-    return shelves["item_id"].nunique() / possible if possible else None
+    distinct, rows = shelves.aggregate("count(distinct item_id), count(*)").fetchall()[0]
+    possible = min(int(items["is_available"].sum()), rows)
+    return distinct / possible if possible else None
 
 
-def _popularity_share(shelves: pd.DataFrame, popular: pd.DataFrame, items: pd.DataFrame) -> float | None:
+def _popularity_share(shelves: Rows, popular: pd.DataFrame, items: pd.DataFrame) -> float | None:
     """Share of the rows, but for those that filled up, that show one of the shop's most popular items.
 
     Where these are more than a fifth of what can be bought, nothing is amiss when they fill the shelves.
     """
     if items["is_available"].sum() < 5 * COUNT_POPULAR:
         return None
-    own = shelves[shelves["fallback"].isna()]
+    counts = shelves.filter("fallback is null").aggregate("item_id, count(*) as n", "item_id").df()
+    own = counts.set_index("item_id")["n"]
     first = popular[(popular["segment_kind"] == "all") & (popular["rank"] <= COUNT_POPULAR)]
-    return float(own["item_id"].isin(set(first["item_id"])).mean()) if len(own) else None
+    return float(own[own.index.isin(first["item_id"])].sum() / own.sum()) if len(own) else None
 
 
-def _likeness(run: Run, marts: Marts, shelves: pd.DataFrame) -> float | None:
+def _likeness(run: Run, marts: Marts, shelves: Rows) -> float | None:
     """Mean cosine of the profile vectors of two items on one shelf, over every n-th user."""
-    own = shelves[shelves["fallback"].isna()]
-    users = np.sort(own["user_id"].unique())
-    own = own[own["user_id"].isin(users[:: max(len(users) // SAMPLED_USERS, 1)])]
+    told = shelves.filter("fallback is null")
+    users = np.sort(told.select("user_id").distinct().df()["user_id"].to_numpy())
+    sampled = [duckdb.ConstantExpression(user) for user in users[:: max(len(users) // SAMPLED_USERS, 1)]]
+    if not sampled:
+        return None
+    own = told.filter(duckdb.ColumnExpression("user_id").isin(*sampled)).order("user_id, rank").df()
     vectors = np.load(run.of("train_profile", "final", "item_vectors.npy"))[marts.items.positions(own["item_id"])]
     counts = own.groupby("user_id", sort=False).size().to_numpy()
     if not (counts > 1).any():

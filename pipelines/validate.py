@@ -1,7 +1,7 @@
 """Validate: decide whether tonight may replace last night, by every table's contract and by gates about the night."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from pipelines.rules import acted
 from pipelines.run import Run, stage
 
 LOG = logging.getLogger("nightshelf")
-AUDITED = ("user_recommendations", "search_results", "similar_items", "items", "item_history", "popular_items",
+AUDITED = ("similar_items", "items", "item_history", "popular_items",
            "bought_together", "trending_items", "bot_flags", "rejected_rows", "rules", "rule_effects", "metrics",
            "runs", "arrivals", "queries", "query_synonyms", "query_facets", "zero_result_queries")  # fmt: skip
 
+PARTED = ("user_recommendations", "search_results")  # audited too, each part of their rows by itself
 LARGE = (
     "user_candidates",
     "candidate_audit",
@@ -61,8 +62,10 @@ def judge(run: Run, folder: Path) -> None:
     acted.write(run, folder)
     marts = Marts(run)
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
+    parted = [record for name in PARTED for record in _parted(run, marts, name, folder)]
     counted = [record for name in LARGE for record in _counted(run, name, folder)]
-    checks = [*admit.checks(run), *_contract_checks(marts, frames), *counted, *gates.checks(run, marts, frames)]
+    held_against = [*_contract_checks(marts, frames), *parted, *counted]
+    checks = [*admit.checks(run), *held_against, *gates.checks(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
     warehouse.seal(run, folder, warehouse.write(run, folder / "release.duckdb", folder))
 
@@ -70,7 +73,17 @@ def judge(run: Run, folder: Path) -> None:
 def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
     tables = contracts.tables("serving")
     suites = {name: expectations(tables[name], is_empty=_is_empty(marts, tables[name])) for name in frames}
-    return [*held(suites, frames), *(record for name in frames for record in references(tables[name], frames))]
+    parts = {name: [frame] for name, frame in frames.items()}
+    return [*held(suites, parts), *(record for name in frames for record in references(tables[name], frames))]
+
+
+def _parted(run: Run, marts: Marts, name: str, folder: Path) -> Iterable[dict[str, Any]]:
+    """The same of a table that is larger than memory: what its columns refer to is asked in SQL."""
+    table = contracts.tables("serving")[name]
+    suite = expectations(table, is_empty=_is_empty(marts, table))
+    yield from held({name: suite}, {name: warehouse.parts(run, name, folder)})
+    pointing = dict(pair for column in table.columns for pair in _pointing(run, column, folder))
+    yield from _broken(run, table, pointing, folder)
 
 
 def references(table: Table, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
@@ -120,9 +133,17 @@ def _counted(run: Run, name: str, folder: Path) -> Iterable[dict[str, Any]]:
     """What `expectations` asks of a frame, asked of a table where it lies."""
     table = contracts.tables("serving")[name]
     conditions = dict(pair for column in table.columns for pair in _broken_when(run, column, folder))
-    count_rows, *counts = warehouse.broken(run, name, list(conditions.values()), folder)
-    for label, count in zip([f"unique({', '.join(table.key)})", *conditions], counts, strict=True):
-        yield check(name, label, count == 0, f"{count} of {count_rows} rows break it", "holds for every row")
+    yield from _broken(run, table, {f"unique({', '.join(table.key)})": None, **conditions}, folder)
+
+
+def _broken(run: Run, table: Table, conditions: Mapping[str, str | None], folder: Path) -> Iterable[dict[str, Any]]:
+    """A record per label of what breaks a rule: rows for which a condition in SQL holds; without one, those whose key
+    stands twice."""
+    asked = [condition for condition in conditions.values() if condition]
+    count_rows, doubles, *counts = warehouse.broken(run, table.name, asked, folder)
+    for label, condition in conditions.items():
+        count = counts.pop(0) if condition else doubles
+        yield check(table.name, label, count == 0, f"{count} of {count_rows} rows break it", "holds for every row")
 
 
 def _broken_when(run: Run, column: Column, folder: Path) -> Iterable[tuple[str, str]]:
@@ -136,9 +157,15 @@ def _broken_when(run: Run, column: Column, folder: Path) -> Iterable[tuple[str, 
         yield f"at_least({column.name})", f"{name} < {column.minimum}"
     if column.maximum is not None:
         yield f"at_most({column.name})", f"{name} > {column.maximum}"
+    yield from _pointing(run, column, folder)
+
+
+def _pointing(run: Run, column: Column, folder: Path) -> Iterable[tuple[str, str]]:
+    """When a row of a column points to nothing."""
     if column.references:
         table, key = column.references
-        yield f"known({column.name})", f"{name} not in (select {key} from {warehouse.relation(run, table, folder)})"
+        known = warehouse.relation(run, table, folder)
+        yield f"known({column.name})", f'"{column.name}" not in (select {key} from {known})'
 
 
 def _is_empty(marts: Marts, table: Table) -> bool:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +17,12 @@ from pipelines.marts import Marts
 from pipelines.settings import Settings
 
 
-def shelves(*lists: str) -> pd.DataFrame:
-    """One user per text, one row per letter."""
-    rows = [(f"u{user}", item) for user, items in enumerate(lists) for item in items]
-    return pd.DataFrame(rows, columns=["user_id", "item_id"]).assign(fallback=None)
+def shelves(*lists: str, filled: int | None = None) -> gates.Rows:
+    """One user per text, one row per letter; one of all rows may be one that filled up."""
+    rows = [(f"u{user}", rank, item) for user, items in enumerate(lists) for rank, item in enumerate(items, start=1)]
+    told = pd.DataFrame(rows, columns=["user_id", "rank", "item_id"])
+    told["fallback"] = pd.Series(np.where(told.index == filled, "shop_popularity", None), dtype="string")
+    return duckdb.from_df(told)
 
 
 def test_coverage_is_of_what_could_be_shown():
@@ -32,8 +35,7 @@ def test_coverage_is_of_what_could_be_shown():
 
 def test_popularity_share_counts_own_rows_only():
     """Of three rows that the models chose, one is popular; the popular one that filled up is no fault of theirs."""
-    told = shelves("ab", "cd")
-    told.loc[3, "fallback"] = "shop_popularity"
+    told = shelves("ab", "cd", filled=3)
     popular = pd.DataFrame({"segment_kind": "all", "rank": [1, 2], "item_id": ["a", "d"]})
     items = pd.DataFrame({"is_available": [True] * 100})
     assert gates._popularity_share(told, popular, items) == pytest.approx(1 / 3)
@@ -44,8 +46,9 @@ def test_a_placement_that_nobody_declared_is_seen():
     """Those of every shop and of the settings pass, another one does not."""
     run = SimpleNamespace(settings=Settings())
     told = pd.DataFrame({"placement": ["for_you", "new_for_you"]})
-    assert gates._known_placements(run, told)["is_ok"]
-    assert not gates._known_placements(run, pd.DataFrame({"placement": ["for_you", "basket"]}))["is_ok"]
+    assert gates._known_placements(run, duckdb.from_df(told))["is_ok"]
+    strange = pd.DataFrame({"placement": ["for_you", "basket"]})
+    assert not gates._known_placements(run, duckdb.from_df(strange))["is_ok"]
 
 
 def test_likeness_is_the_mean_cosine_of_two_items_of_a_shelf(tmp_path):

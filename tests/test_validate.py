@@ -1,15 +1,19 @@
 """The gate sees what breaks the contract: an empty table, a wrong row, a check that was not executed."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines import contracts, expectations, gates, validate
+from pipelines import contracts, expectations, gates, validate, warehouse
 from pipelines.contracts import Column
+from pipelines.growing import schema
 from pipelines.settings import Settings
 
 MARTS = SimpleNamespace(frame=lambda query: [1])  # a shop that has users, queries and events
@@ -36,8 +40,8 @@ def checks(items: list[dict], results: list[dict], marts: object = MARTS) -> dic
     return {f"{c['table_name']}.{c['check_name']}": c["is_ok"] for c in validate._contract_checks(marts, frames)}
 
 
-def failed(found: dict[str, bool]) -> list[str]:
-    return [name for name, is_ok in found.items() if not is_ok]
+def failed(found: Mapping) -> list[str]:
+    return [name for name, told in found.items() if not (told["is_ok"] if isinstance(told, dict) else told)]
 
 
 def test_true_tables_pass():
@@ -68,6 +72,31 @@ def test_a_row_that_breaks_the_contract_fails_its_check(change: dict, check: str
     """An item that does not exist, a rank below 1, a missing score, a key that stands twice: each by its own check."""
     found = checks([ITEM], [RESULT | {"rank": 1}, RESULT | {"rank": 2 if change else 1} | change])
     assert failed(found) == [f"search_results.{check}"]
+
+
+def test_a_table_in_parts_is_judged_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Results in parts of two: a rank of 0, a double and an unknown item are each seen, and all rows are counted."""
+    monkeypatch.setattr(warehouse.tables, "PART", 2)
+    true = [RESULT | {"rank": rank} for rank in range(1, 10)]
+    assert failed(in_parts(tmp_path / "true", true)) == []
+    wrong = [true[0] | {"rank": 0}, *true[1:], true[8], true[0] | {"item_id": "i9"}]
+    found = {name: told for name, told in in_parts(tmp_path / "wrong", wrong).items() if not told["is_ok"]}
+    assert {name: told["observed"].partition(" rows")[0] for name, told in found.items()} == {
+        "expect_column_values_to_be_between(rank)": "1 of 11",
+        "expect_compound_columns_to_be_unique()": "2 of 11",
+        "known(item_id)": "1 of 11",
+    }
+    assert failed(in_parts(tmp_path / "empty", [])) == ["expect_table_row_count_to_be_between()"]
+
+
+def in_parts(folder: Path, results: list[dict]) -> dict[str, dict]:
+    (folder / "search").mkdir(parents=True)
+    table = pa.Table.from_pylist(results, schema("search_results"))
+    pq.write_table(table, folder / "search" / "search_results.parquet")
+    pd.DataFrame([ITEM]).to_parquet(folder / "search" / "items.parquet")
+    with duckdb.connect(str(folder / "marts.duckdb")):
+        run = SimpleNamespace(folder=folder, of=lambda *_: folder / "marts.duckdb", settings=Settings())
+    return {c["check_name"]: c for c in validate._parted(run, MARTS, "search_results", folder)}
 
 
 CANDIDATE = {"placement": "for_you", "user_id": "anna", "rank": 1, "item_id": "i1", "score": 1.0, "run_id": "r"}
@@ -132,7 +161,7 @@ def test_a_check_that_was_not_executed_is_an_error():
 def test_an_expectation_that_raises_fails_and_says_what_it_said():
     """A column that is not there cannot be asked about: no check passes for it, and none is missing."""
     declared = validate.expectations(contracts.tables("serving")["items"])
-    told = list(expectations.held({"items": declared}, {"items": pd.DataFrame([ITEM]).drop(columns="title")}))
+    told = list(expectations.held({"items": declared}, {"items": [pd.DataFrame([ITEM]).drop(columns="title")]}))
     (raised,) = [one for one in told if "not_be_null(title)" in one["check_name"]]
     assert not raised["is_ok"]
     assert "title" in raised["observed"].removeprefix("raised ")

@@ -47,7 +47,7 @@ def answered(run: Run) -> list[str]:
 
 def _by_contract(found: pd.DataFrame, items: pd.DataFrame) -> Iterator[dict[str, Any]]:
     table, frames = contracts.tables("serving")[TABLE], {TABLE: found, "items": items}
-    for record in (*held({TABLE: nightly.expectations(table)}, frames), *nightly.references(table, frames)):
+    for record in (*held({TABLE: nightly.expectations(table)}, {TABLE: [found]}), *nightly.references(table, frames)):
         yield record | {"check_name": ASKED + record["check_name"]}
 
 

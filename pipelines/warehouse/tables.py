@@ -19,6 +19,7 @@ from pipelines.run import Run
 from pipelines.warehouse import renamed
 
 SERVING = "serving"
+PART = 1 << 19  # rows of a table that are a frame at once
 UNHASHED = {"runs": "false", "metrics": "kind <> 'cost'"}  # what differs between two equal nights: times and costs
 RETURNS = {
     "order": "matched_by_order",
@@ -45,6 +46,22 @@ def frame(run: Run, name: str, folder: Path | None = None) -> pd.DataFrame:
         connection.execute(contracts.tables(SERVING)[name].ddl(f"memory.{name}"))
         _insert(connection, run, contracts.tables(SERVING)[name], f"memory.{name}", folder)
         return connection.execute(f"select * from memory.{name}").df()
+
+
+def parts(run: Run, name: str, folder: Path | None = None) -> Iterator[pd.DataFrame]:
+    """A table in parts of about PART rows, an empty one as one part; rows of one key are in one part."""
+    table, source = contracts.tables(SERVING)[name], relation(run, name, folder)
+    key = ", ".join(f'"{column}"' for column in table.key)
+    with _reader(run) as connection:
+        counted = connection.execute(f"select count(*) from {source}").fetchone()
+        count = -(-counted[0] // PART) if counted and counted[0] else 1
+        for number in range(count):
+            connection.execute(table.ddl(f"memory.{name}").replace("create table", "create or replace table"))
+            own = f"(select * from {source} where hash({key}) % {count} = {number})"
+            connection.execute(f"insert into memory.{name} by name select * from {own} order by {key}")
+            rows = connection.execute(f"select * from memory.{name}").df()
+            if len(rows) or count == 1:  # of few rows some parts may have none
+                yield rows
 
 
 def broken(run: Run, name: str, conditions: Sequence[str], folder: Path | None = None) -> tuple[int, ...]:
