@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.shelve import blocks as module
-from pipelines.shelve.blocks import blocks
+from pipelines.shelve import blocks
 from pipelines.shelve.effects import Tally, effects
 
 GROUPS = [[1, 2, 4], [5, 6, 7], [40, 41], [60, 61, 62]]  # users of each row group, placement by placement
@@ -30,9 +29,9 @@ def test_every_user_comes_once_with_all_own_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int, size: int
 ):
     """Seventy users, of whom eleven have candidates, whatever is read and placed at once."""
-    monkeypatch.setattr(module, "GROUPS", groups)
-    monkeypatch.setattr(module, "BLOCK", size)
-    found = list(blocks(candidates(tmp_path / "candidates.parquet", GROUPS), 70))
+    monkeypatch.setattr(blocks, "GROUPS", groups)
+    monkeypatch.setattr(blocks, "BLOCK", size)
+    found = list(blocks.read(candidates(tmp_path / "candidates.parquet", GROUPS), 70))
     assert np.concatenate([users for users, _ in found]).tolist() == list(range(70))
     assert max(len(users) for users, _ in found) <= size
     for users, rows in found:
@@ -44,7 +43,7 @@ def test_every_user_comes_once_with_all_own_candidates(
 @pytest.mark.parametrize("count", [0, 5])
 def test_a_shop_without_candidates_has_one_block(tmp_path: Path, count: int):
     """So that tables without rows are written all the same."""
-    ((users, rows),) = blocks(candidates(tmp_path / "candidates.parquet", []), count)
+    ((users, rows),) = blocks.read(candidates(tmp_path / "candidates.parquet", []), count)
     assert (users.tolist(), len(rows), list(rows)) == (list(range(count)), 0, ["placement", "user"])
 
 

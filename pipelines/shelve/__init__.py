@@ -16,8 +16,7 @@ from pipelines.lists.builder import STANDS
 from pipelines.marts import Marts
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
-from pipelines.shelve import audit, effects, stood, worth
-from pipelines.shelve.blocks import blocks
+from pipelines.shelve import audit, blocks, effects, stood, worth
 from pipelines.shelve.placing import FALLBACKS, Placed, Placing, Ranked, fates, placings
 
 SCORES = [f"{part}_score" for part in PARTS]
@@ -40,7 +39,7 @@ def _shelved(run: Run, marts: Marts, made: Sequence[Placing], folder: Path) -> e
     """Write what the users get, block by block; what rules did to it."""
     reasons, told = evidence.Evidence(run, marts), effects.Tally()
     with Growing(folder) as tables:
-        for users, candidates in blocks(run.of("fuse", "candidates.parquet"), len(marts.users)):
+        for users, candidates in blocks.read(run.of("fuse", "candidates.parquet"), len(marts.users)):
             placed = list(built(made, candidates.assign(is_told=candidates[SCORES[0]].notna()), users))
             fate = pd.concat([pd.Series(effects.names(one), index=one.candidates.index) for one in placed])
             tables.add("user_candidates", kept(run, marts, candidates, fate.reindex(candidates.index)))

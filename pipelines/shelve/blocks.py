@@ -12,7 +12,7 @@ from pipelines.shelve.placing import BLOCK
 GROUPS = 4  # row groups that are read at once; each holds all candidates of 1,024 users
 
 
-def blocks(path: Path, count_users: int) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+def read(path: Path, count_users: int) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
     """All users (B,) in ascending blocks of at most BLOCK, one at least, and the candidates of each block."""
     begun, file = 0, pq.ParquetFile(path)
     for first in range(0, max(file.num_row_groups, 1), GROUPS):
