@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,16 +17,20 @@ import pytest
 from pyarrow import fs
 from typer.testing import CliRunner
 
+from pipelines import night as whole_night
 from pipelines import retention, settings, warehouse
 from pipelines.__main__ import app
 from pipelines.errors import BadSetting, NoStore, NotAsJudged, NothingPublished
 from pipelines.forget.delivered import mentions
 from pipelines.objects import Objects
+from pipelines.run import Run
 from pipelines.warehouse import mirror
 from pipelines.warehouse.manifest import Judged, sha256
 from tests import object_store
+from tests.conftest import LAST_DAY, SMALL, linked
 from tests.lake import run_of
 from tests.object_store import Server
+from tests.test_forget import holding
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +153,7 @@ def test_readers_of_the_store_follow_what_is_published(tmp_path: Path, reader: B
     assert reader.shown() == 2
     told = reader.pointer()
     assert pd.read_parquet(io.BytesIO(reader.read(told["tables"]["one"]["path"])))["user_id"].tolist() == [*USERS]
-    assert told["tables"]["two"]["columns"] == {"n": "INTEGER", "day": "DATE"}
+    assert told["tables"]["two"]["columns"] == {"n": "integer", "day": "date"}
     assert warehouse.rollback(tmp_path, first, "wrong prices", "anna") == first
     assert (reader.shown(), reader.pointer()["release"]) == (1, first)
     assert second in reader.releases()
@@ -213,6 +218,29 @@ WAYS: dict[str, tuple[Callable[[Path], object], int]] = {
     "forget": (forget, 3),
     "clear": (lambda home: retention.clear_releases(home, settings.load(home, {"retention.releases": 1})), 3),
 }
+
+
+def test_a_night_brings_its_release_and_its_lake(
+    night: Run, tmp_path: Path, reader: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    """Every table has the hash that was judged, and no file of the home has the secret."""
+    home = linked(night.home, tmp_path / "home")
+    shutil.rmtree(home / "warehouse")
+    shutil.rmtree(home / "runs" / night.run_id / "publish")
+    monkeypatch.setenv("NIGHTSHELF_STORE__LAKE", f"s3://{reader.name}/lake")
+    run = whole_night.run(day=LAST_DAY, overrides=SMALL, home=home)
+    told, manifest = reader.pointer(), warehouse.of(home).manifest(warehouse.current(home))
+    assert {*told["tables"]} == {*manifest["tables"]}
+    for name, one in told["tables"].items():
+        (path := tmp_path / f"{name}.parquet").write_bytes(reader.read(one["path"]))
+        with duckdb.connect() as release:
+            found = warehouse.tables.summed(release, f"read_parquet('{path}')", name)
+        assert found.items() <= manifest["tables"][name].items()
+        assert one["columns"] == manifest["tables"][name]["columns"]
+    assert json.loads(run.of("publish", "release.json").read_text())["copied_lake_files"] > 100
+    assert holding(home, os.environ["AWS_SECRET_ACCESS_KEY"]) == []
+    size = sum(one["size"] for one in told["tables"].values())
+    print(f"{len(told['tables'])} tables: {size:,} bytes as Parquet beside a file of {told['file']['size']:,}")
 
 
 class Failing:

@@ -149,23 +149,15 @@ def test_a_night_goes_on_from_the_copy(shop: Path, share: Folder, tmp_path_facto
         "files of the lake are back"
         in CliRunner().invoke(app, ["store", "restore"], env={"NIGHTSHELF_HOME": str(other)}).output
     )
-    for home in (shop, other):
-        deliver(home, "events", "2026-03-05", [event(5, "2026-03-05")])
-    nights = [cleaned(home, DAYS[4]) for home in (shop, other)]
-    assert [_told(night)["count_days"] for night in nights] == [1, 1]
-    assert _partitions(nights[0]) == _partitions(nights[1])
-    for night in nights:
-        release_lease(night.home, night.run_id, "airflow:test")
-    shutil.rmtree(shop / "runs")
-    (shop / "runs").mkdir()
+    deliver(other, "events", "2026-03-05", [event(5, "2026-03-05")])
+    night = cleaned(other, DAYS[4])
+    assert json.loads(night.of("clean", "cleaned.json").read_text())["count_days"] == 1
+    assert _partitions(night)[:4] == _partitions(run)[:4]
+    shutil.rmtree(shop / "runs" / run.run_id)
     forget.forget(["bert"], "asked for it", "anna", shop)
     assert not [name for name in share.names if b"bert" in share.read(name)]
 
 
-def _told(run: Run) -> dict:
-    return json.loads(run.of("clean", "cleaned.json").read_text())
-
-
 def _partitions(run: Run) -> list[str]:
-    told = json.loads(run.of("clean", "partitions.json").read_text())
-    return [str(Path(folder).relative_to(run.home)) for folders in told.values() for folder in folders]
+    folders = json.loads(run.of("clean", "partitions.json").read_text())["events"]
+    return [str(Path(folder).relative_to(run.home)) for folder in folders]
