@@ -166,7 +166,8 @@ def test_one_market_that_fails_does_not_keep_the_others(house: Path, capfd: pyte
 @pytest.mark.parametrize(
     "words",
     [["night"], ["plan"], ["check"], ["status"], ["releases"], ["rescore"], ["rules", "check"], ["rules", "list"],
-     ["backfill", "2026-03-01"], ["forget", "u1", "--why", "asked"], ["warehouse", "init"]],
+     ["backfill", "2026-03-01"], ["forget", "u1", "--why", "asked"], ["warehouse", "init"],
+     ["store", "follow"], ["store", "restore"]],
 )  # fmt: skip
 def test_these_verbs_are_done_in_each_market(house: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]):
     """With all that was asked, unless one is chosen; then in that one alone."""

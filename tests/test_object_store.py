@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,6 +35,7 @@ from tests.test_forget import holding
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[1]
 BUCKETS = itertools.count(1)
 USERS = ("anna", "bert")
 
@@ -241,6 +243,17 @@ def test_a_night_brings_its_release_and_its_lake(
     assert holding(home, os.environ["AWS_SECRET_ACCESS_KEY"]) == []
     size = sum(one["size"] for one in told["tables"].values())
     print(f"{len(told['tables'])} tables: {size:,} bytes as Parquet beside a file of {told['file']['size']:,}")
+
+
+def test_the_page_tells_how_to_read(tmp_path: Path, server: Server, reader: Bucket):
+    """Its lines give a table of the current release."""
+    publish(tmp_path, 1, 1)
+    (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs" / "runbook.md").read_text(), re.DOTALL)
+    host = server.address.removeprefix("http://")
+    address = f"s3://{reader.name}/night?endpoint_override={host}&scheme=http"
+    told: dict = {}
+    exec(code.replace("s3://bucket/night", address).replace("'items'", "'two'"), told)
+    assert told["items"].to_pydict()["n"] == [1]
 
 
 class Failing:
