@@ -134,11 +134,9 @@ class Mirrored(Files):
                 path = scratch / f"{table}.parquet"
                 rows = release.table(table)
                 rows.write_parquet(str(path), compression="zstd")
-                columns = dict(zip(rows.columns, map(str, rows.types), strict=True))
-                yield (
-                    table,
-                    {**self.store.put(path, f"{folder}/{path.name}"), "count_rows": len(rows), "columns": columns},
-                )
+                kinds = [str(kind).lower() for kind in rows.types]
+                told = {"count_rows": len(rows), "columns": dict(zip(rows.columns, kinds, strict=True))}
+                yield table, told | self.store.put(path, f"{folder}/{path.name}")
                 path.unlink()
 
     def _fetch(self, name: str, told: dict[str, Any]) -> None:
