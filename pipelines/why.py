@@ -52,7 +52,9 @@ LAST = """
     with candidates as (
         select item_id, rank from user_candidates where placement = $placement and user_id = $user_id
     )
-    select shelf.*, title
+    select shelf.*, title, (
+        select count(*) from user_recommendations where placement = $placement and user_id = $user_id
+    ) as count_rows
     from user_recommendations as shelf
     join items using (item_id)
     join candidates using (item_id)
@@ -294,9 +296,9 @@ def _below(release: duckdb.DuckDBPyConnection, asked: Asked, found: dict[str, An
         return f"The shelf ends before it (candidate {candidate['rank']}): rules fill all of it."
     return (
         f"The shelf ends before it: it would stand at rank {found['shelf_rank']} (candidate {candidate['rank']}), "
-        f"and the shelf has {last['rank']}; {found['count_better']} better ones stand or wait. Its score "
+        f"and the shelf has {last['count_rows']}; {found['count_better']} better ones stand or wait. Its score "
         f"{candidate['score']:.4f} is {last['score'] - candidate['score']:.4f} less than the {last['score']:.4f} of "
-        f"the last row, {_named(last['item_id'], last['title'])}. {_missing(candidate, last)}"
+        f"the last row that the ranking put, {_named(last['item_id'], last['title'])}. {_missing(candidate, last)}"
     )
 
 

@@ -115,6 +115,7 @@ TABLES: dict[str, list[dict[str, object]]] = {
     "user_recommendations": [
         stands("for_you", 1, "i2", 9.0, neighbours_score=9.5, taste_score=-0.5, evidence_item_id="i1"),
         stands("for_you", 2, "i1", 8.0, habit_score=8.0, reason="bought_again", evidence_item_id="i1"),
+        stands("for_you", 3, "i5", -3.0, reason="picked_by_shop", fallback="rules", rule_id="spring"),
         stands("buy_again", 1, "i1", 10.0),
         stands("discover", 1, "i2", 10.0, reason="matches_your_search", evidence_query="[b]mug[/b]"),
         stands("discover", 2, "i4", -2.0, reason="popular_here", fallback="shop_popularity"),
@@ -182,7 +183,7 @@ def told(perform, home: Path, *asked: str) -> str:
         (("anna", "i9"), "shelve", "Rule no-nine (deny, ann: recalled). It is none of the candidates"),
         (("anna", "i3"), "shelve", "not_available: it cannot be bought. Among the candidates it has rank 1"),
         (("anna", "i7"), "shelve", "it would stand at rank 3."),
-        (("anna", "i4"), "shelve", "and the shelf has 2; 2 better ones stand or wait. Its score 7.0000 is"),
+        (("anna", "i4"), "shelve", "and the shelf has 3; 2 better ones stand or wait. Its score 7.0000 is"),
         (("anna", "i4"), "shelve", "It lacks most in habit: +5.0000 here, +8.0000 there."),
         (("anna", "i6", "buy_again"), "shelve", "It lies too deep for its parts"),
     ],
