@@ -55,7 +55,9 @@ def test_what_is_denied_counts_where_it_would_have_stood():
     would = [query for query in ASKED if "b2" in found(without_rules(), query)]
     assert "garden" in would
     assert effects(under(rule("out", "deny", item_id="b2"))) == {"out": (len(would), 0)}
-    assert effects(under(rule("out", "deny", item_id="b2", query="Garden"))) == {"out": (1, 0)}
+    for_one = under(rule("out", "deny", item_id="b2", query="Garden"))
+    assert effects(for_one) == {"out": (1, 0)}
+    assert effects(replace(for_one, whole=replace(for_one.engine, shop=for_one.whole.shop))) == {"out": (1, 0)}
 
 
 def test_what_is_not_allowed_counts_for_the_first_that_allows_something_else():

@@ -122,15 +122,16 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def queries_draft(night: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One brand out of all lists, one capped in all answers, and one moved up and put on top of one query."""
+    """One brand out of all lists, one capped in all answers and out of one, and one moved up and pinned in another."""
     told = Marts(night).frame(BRANDED.format(results=warehouse.relation(night, "search_results")))
-    (query, out), (_, few), (_, up) = told[["query", "brand"]].itertuples(index=False)
+    (query, out), (other, few), (_, up) = told[["query", "brand"]].itertuples(index=False)
     item = Marts(night).frame("select min(item_id) as item from items where is_available and brand = ?", up)["item"][0]
     rows = [
         ["out", "deny", "", out, "", "", ""],
         ["few", "cap", "", few, "search_results", "", "2"],
         ["up", "boost", "", up, "", query.upper(), "9"],
         ["top", "pin", item, "", "", query, "3"],
+        ["off", "deny", "", few, "", other, ""],
     ]
     draft = tmp_path_factory.mktemp("drafts") / "queries.csv"
     head = ["rule_id", "action", "item_id", "brand", "placement", "query", "value"]
@@ -164,7 +165,7 @@ def test_the_preview_foretells_the_answers_to_queries(night: Run, answering: Run
         assert touched.enter == (came["_merge"] == "left_only").sum()
         changed = pd.concat([then, now]).drop_duplicates([*key, "rank"], keep=False)
         assert touched.count_queries == changed["query"].nunique()
-    assert set(told.told.loc[told.told["placement"] == "search_results", "rule"]) == {"out", "few", "up", "top"}
+    assert set(told.told.loc[told.told["placement"] == "search_results", "rule"]) == {"out", "few", "up", "top", "off"}
     done = pd.read_parquet(answering.of("search", "search_effects.parquet")).set_index("rule")
     said = told.told[told.told["placement"] == "search_results"].set_index("rule")
     assert said["count_rows"].to_dict() == done["count_rows"].to_dict()
@@ -180,6 +181,8 @@ def test_answers_are_foretold_row_by_row_with_rules_and_without(night: Run, answ
     """What the night with these rules published is foretold from the night without them, and the other way round."""
     for base, other in ((night, answering), (answering, night)):
         told = foretell(base, Marts(base), other.rules, answering.rules)
+        done = pd.read_parquet(other.of("search", "search_effects.parquet"))[told.effects.columns]
+        pd.testing.assert_frame_equal(told.effects, done, check_dtype=False)
         for rows, (name, columns) in zip((told.results, told.own), ANSWERS.items(), strict=True):
             published = pd.read_parquet(other.of("search", f"{name}.parquet"))[columns]
             pd.testing.assert_frame_equal(rows[columns], published, check_dtype=False)

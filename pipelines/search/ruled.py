@@ -36,8 +36,8 @@ class Ruled:
 
     @cached_property
     def open(self) -> Engine:
-        """The engine without deny and allow_only."""
-        return replace(self.whole, arranging=Arranging.of(self.rules, self.goods))
+        """The engine without deny and allow_only, whatever rules it was read with."""
+        return replace(self.whole, narrowed={}, arranging=Arranging.of(self.rules, self.goods))
 
     @cached_property
     def engine(self) -> Engine:
