@@ -37,7 +37,24 @@ class Bm25:
     @cached_property
     def weights(self) -> sparse.csr_matrix:
         """(T, I) float32 what a word of the query adds to the score of an item."""
-        said = sparse.csr_matrix(sum(self.fields.values(), sparse.csr_matrix(self._shape)))
+        return self._saturated(self.fields)
+
+    def lowered(self, cells: Sequence[set[str]], weights: Mapping[str, float], most: float) -> sparse.csr_matrix:
+        """(T, I) float32 what the words of `cells`, a set per item, lose where no field counts for more than `most`.
+
+        Args:
+            weights: of the fields, as the index was given them.
+        """
+        places = self.words.positions(word for words in cells for word in sorted(words))
+        owners, known = np.repeat(np.arange(len(cells)), [len(words) for words in cells]), places >= 0
+        chosen = sparse.csr_matrix((np.ones(known.sum()), (places[known], owners[known])), shape=self._shape)
+        less = {name: field.multiply(chosen) * min(most / weights[name], 1.0) for name, field in self.fields.items()}
+        lost = sparse.csr_matrix(self._saturated(less) - self.weights.multiply(chosen), dtype=np.float32)
+        lost.eliminate_zeros()
+        return lost
+
+    def _saturated(self, fields: Mapping[str, sparse.csr_matrix]) -> sparse.csr_matrix:
+        said = sparse.csr_matrix(sum(fields.values(), sparse.csr_matrix(self._shape)))
         said.data = said.data / (K1 + said.data)
         return sparse.csr_matrix(sparse.diags(self.rarity) @ said, dtype=np.float32)
 
@@ -99,10 +116,10 @@ class Bm25:
 
 
 def _frequencies(words: Vocabulary, texts: Sequence[Sequence[str]]) -> sparse.csr_matrix:
-    """(T, I) float32 counts of each word, over a length that is 1 in a text of mean length."""
+    """(T, I) float32 counts of each word, over a length that is 1 in a text of mean length; empty ones are no texts."""
     lengths = np.array([len(text) for text in texts], dtype=np.float64)
     places = words.positions(word for text in texts for word in text)
     owners = np.repeat(np.arange(len(texts)), lengths.astype(int))
     counts = sparse.csr_matrix((np.ones(len(places)), (places, owners)), shape=(len(words), len(texts)))
-    relative = lengths / max(float(lengths.sum()) / max(len(texts), 1), 1e-9)
+    relative = lengths * np.count_nonzero(lengths) / max(float(lengths.sum()), 1.0)
     return sparse.csr_matrix(counts @ sparse.diags(1.0 / (1.0 - B + B * relative)), dtype=np.float32)

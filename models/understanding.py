@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from models import heads
 from models.spelling import Correction, Speller, word_counts
 from models.wishes import LONGEST_PHRASE, Boost, Filter, Phrases, boosts, phrases, price
 from models.words import normalise, spelled, tokens
@@ -26,11 +27,13 @@ class Understood:
         query: normalised; equal for queries that mean the same.
         meant: without slips and without the price; what is searched for.
         tokens: of `meant`, in order; empty when the query has no letter and no digit.
+        head: the token that says what thing is wanted, where one does.
     """
 
     query: str
     meant: str
     tokens: tuple[str, ...]
+    head: str | None
     corrections: tuple[Correction, ...]
     synonyms: tuple[Synonym, ...]
     filters: tuple[Filter, ...]
@@ -75,11 +78,12 @@ def understand(query: str, lexicon: Lexicon) -> Understood:
     normal = normalise(query)
     named, filters = price(normal)
     meant, corrections = lexicon.speller.correct(named)
-    found = tokens(meant, lexicon.language)
+    found, head = tokens(meant, lexicon.language), heads.wanted(meant, lexicon.language)
     return Understood(
         query=normal,
         meant=meant,
         tokens=tuple(found),
+        head=head if head in found else None,
         corrections=tuple(corrections),
         synonyms=tuple(_synonyms(found, lexicon)),
         filters=tuple(filters),

@@ -79,7 +79,7 @@ def test_a_slip_is_put_right_before_wishes_are_read(lexicon: Lexicon):
 def test_what_has_no_words_has_no_tokens(lexicon: Lexicon, query: str):
     """And no wishes: there is nothing to answer."""
     read = understand(query, lexicon)
-    assert read == Understood(read.query, read.query, (), (), (), (), ())
+    assert read == Understood(read.query, read.query, (), None, (), (), (), ())
 
 
 @pytest.mark.parametrize("query", ["'; drop table items; --", "x" * 10_000, "the of and", "שלום עולם", "1 " * 5_000])

@@ -163,7 +163,7 @@ class Engine:
         read = [understand(query, self.lexicon) for query in queries]
         words = self.lexical.asked(read)
         vectors = self.reader.read([one.meant if one.tokens else "" for one in read])
-        lexical, clicks = self._shown(words @ self.lexical.index.weights), self.clicked(read)
+        lexical, clicks = self._shown(self.lexical.scores(read)), self.clicked(read)
         behaviour, exact = self._shown(smoothed(clicks)), self._shown(self.lexical.exact(read))
         first = best(lexical, self.count)
         union = self._union(vectors, [first, best(behaviour, self.count), exact])

@@ -16,7 +16,6 @@ from pipelines.raw.files import shown
 from pipelines.search import kept
 from pipelines.search.answered import results
 from pipelines.search.answers import Engine
-from pipelines.search.lexical import words_of
 from pipelines.search.own import Own
 
 NEAREST = "select distinct query from search_results order by levenshtein(query, ?), query limit 3"
@@ -81,7 +80,7 @@ def _telling(engine: Engine, own: Own | None, read: Understood, items: pd.Series
     clicks = engine.clicked([read])
     for item, place in zip(items, engine.items.positions(items), strict=True):
         yield f"{item}:"
-        words = engine.lexical.index.told(words_of(read), place)
+        words = engine.lexical.told(read, place)
         yield "  words: " + (", ".join(f"{word} in {field} {score:+.2f}" for word, field, score in words) or "none")
         moved = ", ".join(f"{word} {value:+.3f}" for word, value in owed(engine, read, place))
         yield f"  meaning: {moved or 'no word'}"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from models import words
+from models import heads, words
 from models.bm25 import Bm25
 from models.understanding import Understood
 
@@ -19,6 +19,7 @@ FIELDS = {  # what a word weighs in each
     "title": 3.0,  # says what the item is
     "brand": 3.0,  # a few words, most of them worth a search
     "category": 3.0,
+    "kind": 3.0,  # the category's own name, whole
     "description": 1.0,
 }
 LONGEST_NUMBER = 20  # items that share a model number; beyond, it is a standard or a series: `ddr4`, `1080p`
@@ -28,18 +29,38 @@ SHORTEST_NUMBER = 4  # characters; `ps4` names too much
 
 @dataclass(frozen=True)
 class Lexical:
-    """BM25F over the items' fields, and the numbers that name one item."""
+    """BM25F over the items' fields, and the numbers that name one item.
+
+    Attributes:
+        lesser: (T, I) what the score loses where the word says which thing is wanted, and the item is another that
+            goes with it: there title and category count no more than a description.
+    """
 
     index: Bm25
+    lesser: sparse.csr_matrix
 
     @classmethod
     def of(cls, catalogue: pd.DataFrame, language: str) -> Self:
         """Index a catalogue in the order of its items."""
-        texts = {
-            name: [words.tokens(str(text), language, keep_stop_words=True) for text in catalogue[name].fillna("")]
-            for name in FIELDS
-        }
-        return cls(Bm25.index(texts, FIELDS))
+        told = {name: catalogue[name].fillna("").astype(str) for name in FIELDS if name != "kind"}
+        texts = {name: [words.tokens(text, language, keep_stop_words=True) for text in told[name]] for name in told}
+        kinds = {"kind": [[name] if (name := heads.kind(text, language)) else [] for text in told["category"]]}
+        index = Bm25.index(texts | kinds, FIELDS)
+        pairs = zip(told["title"], told["category"], strict=True)
+        beside = [heads.beside(title, category, language) for title, category in pairs]
+        return cls(index, index.lowered(beside, FIELDS, FIELDS["description"]))
+
+    def scores(self, queries: Sequence[Understood]) -> sparse.csr_matrix:
+        """(Q, I) what the words of queries say of items."""
+        wanted = self.index.asked([{query.head: 1.0} if query.head else {} for query in queries])
+        return sparse.csr_matrix(self.asked(queries) @ self.index.weights + wanted @ self.lesser)
+
+    def told(self, query: Understood, item: int) -> list[tuple[str, str, float]]:
+        """(word, field, what it adds) for the words of a query that an item has; the sum is its score."""
+        found = self.index.told(words_of(query), item)
+        place = self.index.words.positions([query.head])[0] if query.head else -1
+        lost = float(self.lesser[place, item]) if place >= 0 else 0.0
+        return [*found, (str(query.head), "what goes with another thing", lost)] if lost else found
 
     def asked(self, queries: Sequence[Understood]) -> sparse.csr_matrix:
         """(Q, T) the words of queries."""
@@ -57,17 +78,19 @@ class Lexical:
 
     def save(self, folder: Path) -> None:
         self.index.save(folder / "lexical.npz")
+        sparse.save_npz(folder / "lesser.npz", self.lesser)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(Bm25.load(folder / "lexical.npz"))
+        return cls(Bm25.load(folder / "lexical.npz"), sparse.csr_matrix(sparse.load_npz(folder / "lesser.npz")))
 
 
 def words_of(query: Understood) -> Mapping[str, float]:
-    """The words of a query with what each counts: as meant, two neighbours written as one, and what means the same."""
+    """The words of a query with what each counts: as meant, two neighbours as one, all as one, and what means the
+    same."""
     joined = [left + right for left, right in pairwise(query.tokens)]
     others = {word: SYNONYM for synonym in query.synonyms for word in synonym.other}
-    return others | dict.fromkeys([*query.tokens, *joined], 1.0)
+    return others | dict.fromkeys([*query.tokens, *joined, *filter(None, [heads.whole(query.tokens)])], 1.0)
 
 
 def best(scores: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
