@@ -43,10 +43,11 @@ class Watch:
         if self.clock() > self.deadline:
             self.ended_by = "minutes"
         if self.ended_by == "minutes" or step == steps or step % max(steps // EVALUATIONS, 1) == 0:
-            self._look(module)
+            self.look(module)
         return self.ended_by != "steps"
 
-    def _look(self, module: nn.Module) -> None:
+    def look(self, module: nn.Module) -> None:
+        """Measure the weights as they are, and remember them if they are the best so far."""
         self.figures.append(self.measure())
         waited = len(self.figures) - 1 - self.figures.index(min(self.figures))
         if not waited:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,15 @@ BATCH = 128  # texts; the states of more fall out of a processor's cache
 
 
 class Shape(Protocol):
-    """What is fixed before an encoder learns; equal shapes may go on from each other's weights."""
+    """What is fixed before an encoder learns; equal shapes may go on from each other's weights.
+
+    Attributes:
+        learns_words: whether pairs of an item and some of its own words teach it.
+        reads: fields of an item that are laid before it.
+    """
+
+    learns_words: ClassVar[bool]
+    reads: ClassVar[tuple[str, ...]]
 
     @property
     def vocabulary_size(self) -> int: ...

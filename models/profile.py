@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from models.encoder import TextEncoder, guessing_losses
 from models.errors import Diverged
-from models.item_text import FIELDS
+from models.item_text import FIELDS, ITEM_FIELDS
 
 QUIET = 0.02  # spread of the weights that write into the residual stream: layers start almost silent
 LARGEST_COSINE = 0.95  # mean of random pairs of items; beyond it all vectors say the same
@@ -25,6 +26,9 @@ COMPARED = 10_000  # random pairs
 @dataclass(frozen=True)
 class ProfileConfig:
     """The shape of the encoder; saved beside its weights."""
+
+    learns_words: ClassVar = True  # nothing else teaches it to read where nobody has been yet
+    reads: ClassVar = ITEM_FIELDS
 
     vocabulary_size: int  # of the tokenizer
     embedding_size: int = 64  # of the vectors it gives; also what retrieval multiplies

@@ -38,6 +38,7 @@ GUESSING = 0.1  # what the loss of guessing hidden tokens weighs beside that of 
 KEPT_APART = 20  # one pair in so many is not learnt from, but validates
 LEAST_APART = 100  # pairs; fewer say nothing, and none is kept apart
 VALIDATION_BATCHES = 2
+UNTAUGHT = "nothing to learn"  # what ends a training that has no pair
 START = "start"  # folder of the weights from which several processes go on
 WIDTHS = 3  # texts of a batch are read in so many groups of like length
 LEAST_IN_WIDTH = 32  # texts below which a group of its own costs more than it saves
@@ -79,9 +80,10 @@ class PairSource:
         query_pairs: np.ndarray,
         popularity: np.ndarray,
         batch_size: int,
+        learns_words: bool = True,
     ):
         self.items, self.queries, self.item_pairs, self.query_pairs = items, queries, item_pairs, query_pairs
-        self.speaking = np.flatnonzero(_is_word(items).any(axis=1))  # items with words to make a query of
+        self.speaking = np.flatnonzero(_is_word(items).any(axis=1) & learns_words)  # items that queries are made of
         self.counts = _counts(batch_size, (len(item_pairs), len(query_pairs), len(self.speaking)))
         behaviour = (popularity + 1.0) / (popularity + 1.0).sum()
         self.log_behaviour = np.log(behaviour)
@@ -196,7 +198,8 @@ def train_encoder(
         scratch: a folder that all of them reach, for what one tells another; by default one of this machine.
         start: continue from these weights, which stay as they are.
     Returns:
-        The encoder, ready to encode, and how its training went.
+        The encoder, ready to encode, and how its training went. One that learns nothing from words, and is given no
+        pair, stays as it is.
     Raises:
         NothingToLearn: there is neither a pair nor an item with a word.
         ValueError: `start` has another shape than `config`.
@@ -205,9 +208,11 @@ def train_encoder(
     """
     if start is not None and start.config != config:
         raise ValueError(f"`start` has {start.config}, asked for {config}: train from scratch or keep the shape")
+    if not config.learns_words and not len(item_pairs) + len(query_pairs):
+        return (config.build() if start is None else copy.deepcopy(start)).eval(), Training([], [], UNTAUGHT)
     (taught_items, kept_items), (taught_queries, kept_queries) = split(item_pairs), split(query_pairs)
-    taught = PairSource(items, queries, taught_items, taught_queries, popularity, batch_size)
-    kept = PairSource(items, queries, kept_items, kept_queries, popularity, batch_size)
+    taught = PairSource(items, queries, taught_items, taught_queries, popularity, batch_size, config.learns_words)
+    kept = PairSource(items, queries, kept_items, kept_queries, popularity, batch_size, config.learns_words)
     lesson = Lesson(
         taught, kept, config, steps, learning_rate, patience, max_minutes, seed, threads, temperature, device
     )
@@ -242,6 +247,8 @@ def _learn(lesson: Lesson, start: TextEncoder | None, team: Team) -> tuple[TextE
 
         watch = Watch(validate, lesson.patience, 60 * lesson.max_minutes, lambda: team.told(time.monotonic()))
         with encoder.learning(lesson.learning_rate) as groups:
+            if not lesson.config.learns_words:
+                watch.look(encoder)  # what it knows already may be the best that it ever will
             losses = _descend(encoder, groups, loss, lesson.steps, watch, team)
             encoder.load_state_dict(watch.best)
     return encoder.eval(), Training(losses, watch.figures, watch.ended_by)

@@ -55,12 +55,14 @@ def _train(run: Run, marts: Marts, texts: dict[str, list[str | None]], folder: P
     """Measured weights learn from the days before the held-out ones; the published ones go on from there."""
     tokenizer, shape = _beginnings(run, texts)
     tokenizer.save(folder)
+    texts = {name: column for name, column in texts.items() if name in shape.reads}
     items, encoder, told = tokenizer.encode_items(texts, run.settings.profile.max_tokens), None, {}
+    remembered = None
     with _launcher(run) as launch:
         for part, until in marts.cuts.items():
             encoder, training = _learn(run, marts, tokenizer, items, until, shape, launch, folder, encoder)
             told[part] = _summary(training)
-            _write(run, encoder, texts, items.take, folder / part)
+            remembered = _write(run, encoder, texts, items.take, folder / part, remembered)
     return {"trained_on": marts.cuts["final"], "cuts": marts.cuts, "encoder": told}
 
 
@@ -81,7 +83,7 @@ def _beginnings(run: Run, texts: dict[str, list[str | None]]) -> tuple[TextToken
     from models import pretrained  # importing transformers takes seconds
 
     try:
-        return pretrained.read(settings.encoder, settings.embedding_size, settings.max_tokens, settings.fine_tune)
+        return pretrained.read(settings.encoder, settings.max_tokens, settings.fine_tune)
     except UnknownEncoder as error:
         raise BadSetting(f"profile.encoder: {error}") from error
 
@@ -141,7 +143,7 @@ def _summary(training: Training) -> dict[str, object]:
     return {
         "ended_by": training.ended_by,
         "steps": len(training.losses),
-        "validation_loss": min(training.validation),
+        "validation_loss": min(training.validation, default=None),
     }
 
 
@@ -156,7 +158,9 @@ def _keep(run: Run, marts: Marts, texts: dict[str, list[str | None]], earlier: P
         return tokenizer.encode_items(some, run.settings.profile.max_tokens)
 
     for part, one in chosen.items():
-        _write(run, encoding.load(earlier / one), texts, tokens_of, folder / part, Remembered.load(earlier / one))
+        encoder = encoding.load(earlier / one)
+        texts = {name: column for name, column in texts.items() if name in encoder.config.reads}
+        _write(run, encoder, texts, tokens_of, folder / part, Remembered.load(earlier / one))
     return {
         "trained_on": before["cuts"][chosen["final"]],
         "cuts": {part: before["cuts"][one] for part, one in chosen.items()},
@@ -171,11 +175,13 @@ def _write(
     tokens_of: Callable[[np.ndarray], Tokens],
     folder: Path,
     earlier: Remembered | None = None,
-) -> None:
+) -> Remembered:
+    """Write an encoder and what it makes of the items; what equal weights made of equal texts `earlier` is not read."""
     encoder.save(folder)
     found = encoding.remember(encoder.to(device.chosen(run.settings)), item_contents(texts), tokens_of, earlier)
     profile.check_vectors(found.vectors, run.settings.seed)
     found.save(folder)
+    return found
 
 
 def _kept(run: Run, marts: Marts) -> Path | None:

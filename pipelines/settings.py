@@ -209,7 +209,9 @@ class Profile(Section):
     fine_tune: Literal["full", "lora", "none"] = Field(
         "lora", description="What learns of a pretrained encoder: all of it, low-rank adapters, or only what is on top."
     )
-    embedding_size: int = Field(64, ge=8, description="Length of the item-profile vectors.")
+    embedding_size: int = Field(
+        64, ge=8, description="Length of the item-profile vectors; those of a pretrained encoder keep their own."
+    )
     hidden_size: int = Field(64, ge=8, description="Width of the Transformer.")
     layers: int = Field(2, ge=1, description="Blocks of the Transformer.")
     heads: int = Field(4, ge=1, description="Attention heads per block.")

@@ -155,7 +155,7 @@ def test_an_older_release_says_so(tmp_path: Path, lacks: str):
 
 def test_a_pretrained_encoder_read_from_a_folder_answers_from_the_release(tmp_path: Path):
     """All that it is stands in search_parts: with its source gone, the release gives the same results and scores."""
-    tokenizer, config = pretrained.read(checkpoint(tmp_path / "source"), 8, 10, "none")
+    tokenizer, config = pretrained.read(checkpoint(tmp_path / "source"), 10, "none")
     encoder = config.build().eval()
     vectors = encode(encoder, tokenizer.encode_items({"title": ["spade", "pan bowl", "whisk"]}, 10))
     made = replace(engine(), reader=Reader(tokenizer, encoder), item_vectors=vectors)

@@ -39,7 +39,7 @@ def prove(run: Run, told: Sequence[Lesson]) -> tuple[Ranking, list[dict]]:
     beyond chance than a plainer ranking or any source alone; then they learn from all windows.
     """
     if not told:
-        return Ranking(), []
+        return Ranking(without_clicks(run.settings.search.ranker)), []
     *earlier, last = told
     found = last.slate.found
     scores = {name: found.scores[:, s] for s, name in enumerate(SOURCES)}
@@ -66,6 +66,11 @@ def choose(judged: Mapping[str, np.ndarray], wished: str, seed: int) -> str:
             if not any(metrics.bootstrap_interval(rival - judged[name], seed)[1] > 0 for rival in rivals):
                 return name
     return "mix"
+
+
+def without_clicks(wished: str) -> str:
+    """The contender that ranks where nobody has clicked: the wished one, unless clicks must teach it."""
+    return "mix" if wished == CONTENDERS[0] else wished
 
 
 def _record(metric: str, values: np.ndarray, seed: int) -> dict:
