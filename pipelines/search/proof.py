@@ -40,19 +40,24 @@ def prove(run: Run, told: Sequence[Lesson]) -> tuple[Ranking, list[dict]]:
     """
     if not told:
         return Ranking(without_clicks(run.settings.search.ranker)), []
-    *earlier, last = told
-    found = last.slate.found
-    scores = {name: found.scores[:, s] for s, name in enumerate(SOURCES)}
-    scores |= {name: Ranking(name).score(last.slate) for name in ("mix", "rrf")}
-    try:
-        scores["lambdarank"] = learn(earlier, run).score(last.slate)
-    except NothingToLearn as error:
-        LOG.warning("no trees rank the answers: %s", error)
-    judged = {name: metrics.ndcg_at(found.best(score, 10), last.wanted, 10) for name, score in scores.items()}
+    judged = judge(run, told)
     chosen = choose(judged, run.settings.search.ranker, run.settings.seed)
     judged["fused"] = judged[chosen]
     records = [_record(f"search/{name}/ndcg_at_10", values, run.settings.seed) for name, values in judged.items()]
     return (learn(told, run) if chosen == "lambdarank" else Ranking(chosen)), records
+
+
+def judge(run: Run, told: Sequence[Lesson]) -> dict[str, np.ndarray]:
+    """NDCG@10 (Q,) of each source and contender on the last window; trees learn from those before it, if they can."""
+    *earlier, last = told
+    found = last.slate.found
+    scores = {name: found.scores[:, s] for s, name in enumerate(SOURCES)}
+    scores |= {name: Ranking(name).score(last.slate) for name in CONTENDERS[1:]}
+    try:
+        scores["lambdarank"] = learn(earlier, run).score(last.slate)
+    except NothingToLearn as error:
+        LOG.warning("no trees rank the answers: %s", error)
+    return {name: metrics.ndcg_at(found.best(score, 10), last.wanted, 10) for name, score in scores.items()}
 
 
 def choose(judged: Mapping[str, np.ndarray], wished: str, seed: int) -> str:
