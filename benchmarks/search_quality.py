@@ -23,7 +23,8 @@ from models import metrics
 from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.run import Run
-from pipelines.search import kept, proof, results
+from pipelines.search import kept, proof
+from pipelines.search.answered import results
 from pipelines.search.lexical import Lexical
 
 DETAILS = {"style": "style_word", "brand": "brand", "variant": "variant"}  # by form of the query; else any of the kind

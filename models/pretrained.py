@@ -36,10 +36,8 @@ WAYS = {"mean", "cls", "max", "mean_sqrt_len", "weightedmean", "lasttoken"}  # i
 class PretrainedConfig:
     """What an encoder is made of; saved beside its weights."""
 
-    learns_words: ClassVar = False  # they teach nothing to who can read, and undo what was learnt elsewhere
-    reads: ClassVar = tuple(
-        name for name in ITEM_FIELDS if name != "price_band"
-    )  # whose number is no word of a language
+    learns_words: ClassVar[bool] = False  # they teach nothing to who can read, and undo what was learnt elsewhere
+    reads: ClassVar[tuple[str, ...]] = tuple(name for name in ITEM_FIELDS if name != "price_band")  # a number, no word
 
     source: str  # name on the Hugging Face hub, or a folder
     vocabulary_size: int  # of its tokenizer, as `TextTokenizer` counts
@@ -180,8 +178,9 @@ class PretrainedEncoder(TextEncoder):
     @classmethod
     def load(cls, folder: Path | str) -> PretrainedEncoder:
         """Read what `save` wrote; ready to encode."""
-        told = json.loads((Path(folder) / "encoder.json").read_text(encoding="utf-8"))
-        config = PretrainedConfig(**{name: tuple(one) if isinstance(one, list) else one for name, one in told.items()})
+        told: dict[str, Any] = json.loads((Path(folder) / "encoder.json").read_text(encoding="utf-8"))
+        told |= {name: tuple(one) for name, one in told.items() if isinstance(one, list)}
+        config = PretrainedConfig(**told)
         encoder = cls(AutoModel.from_pretrained(Path(folder) / BODY, dtype=torch.float32, use_safetensors=True), config)
         encoder.load_state_dict(load_file(Path(folder) / "encoder.safetensors"), strict=False)
         return encoder.eval()

@@ -27,8 +27,8 @@ COMPARED = 10_000  # random pairs
 class ProfileConfig:
     """The shape of the encoder; saved beside its weights."""
 
-    learns_words: ClassVar = True  # nothing else teaches it to read where nobody has been yet
-    reads: ClassVar = ITEM_FIELDS
+    learns_words: ClassVar[bool] = True  # nothing else teaches it to read where nobody has been yet
+    reads: ClassVar[tuple[str, ...]] = ITEM_FIELDS
 
     vocabulary_size: int  # of the tokenizer
     embedding_size: int = 64  # of the vectors it gives; also what retrieval multiplies
