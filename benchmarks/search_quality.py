@@ -84,13 +84,13 @@ def _first(found: pd.DataFrame, queries: Sequence[str], items: Vocabulary) -> np
 
 def personal(run: Run) -> dict[str, str]:
     """What the night measured of users' own orders."""
-    told = pd.DataFrame(json.loads((run.of("search") / "metrics.json").read_text())).set_index("metric")
+    told = {one["metric"]: one for one in json.loads((run.of("search") / "metrics.json").read_text())}
     names = {"the order of all": "impersonal", "each user's own": "personal", "gain": "personal_gain"}
     rows = {title: f"search/{name}/ndcg_at_10" for title, name in names.items()}
-    return {title: _told(told.loc[row]) for title, row in rows.items() if row in told.index}
+    return {title: _told(told[row]) for title, row in rows.items() if row in told}
 
 
-def _told(row: pd.Series) -> str:
+def _told(row: dict[str, float]) -> str:
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
