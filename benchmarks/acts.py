@@ -1,4 +1,5 @@
-"""What it takes to read everything that people did from the marts: as matrix, as histories, and as blocks of rows.
+"""What it takes to read everything that people did from the marts: as matrix, as histories, as blocks of rows, and as
+what the ranker's features know of users, items and pairs of them.
 
     python benchmarks/acts.py --users 200000 --items 20000 --rows 4000000
 
@@ -19,14 +20,22 @@ from rich.table import Table
 
 from pipelines import settings
 from pipelines.costs import Meter
+from pipelines.fuse.knowledge import Knowledge
 from pipelines.marts import Marts
 
 DAY = dt.date(2026, 3, 1)
-READS = ("interactions", "histories", "acts")
+READS = ("interactions", "histories", "acts", "knowledge")
 MARTS = """
-    create table users as select 'u' || lpad(range::varchar, 9, '0') as user_id, null::date as flagged_date
+    create table users as
+    select 'u' || lpad(range::varchar, 9, '0') as user_id, null::date as flagged_date, 'DE' as country
     from range({users});
-    create table catalogue as select 'i' || lpad(range::varchar, 9, '0') as item_id from range({items});
+    create table catalogue as
+    select 'i' || lpad(range::varchar, 9, '0') as item_id, date '{day}' - 90 as first_arrival_date
+    from range({items});
+    create table item_history as
+    select item_id, first_arrival_date as valid_from, null::date as valid_to, 'c' as category, 'b' as brand,
+        100 as price_cents
+    from catalogue;
     create table interactions as
     select
         'u' || lpad((hash(range) % {users})::varchar, 9, '0') as user_id,
@@ -37,6 +46,9 @@ MARTS = """
         (range % 5 = 0)::integer as count_purchases
     from range({rows})
     order by user_id, item_id, event_date;
+    create table item_days as
+    select item_id, event_date, known_date, count(*) as count_visitors, sum(count_purchases) as count_buyers
+    from interactions group by all;
 """
 
 
@@ -62,10 +74,14 @@ def measured(path: str, read: str) -> tuple[float, float]:
     """CPU seconds, and peak resident MiB of this process; of `nothing`, with ids at hand and no rows."""
     run = SimpleNamespace(settings=settings.Settings(), of=lambda *_: path)
     meter, marts = Meter(), Marts(run)  # type: ignore[arg-type]
-    held = (len(marts.users), len(marts.items)) if read == "nothing" else getattr(marts, read)(DAY)
-    for _ in held if read == "acts" else ():
-        pass
+    held = [len(marts.users), len(marts.items)]
+    if read == "acts":
+        for _ in marts.acts(DAY):
+            pass
+    elif read != "nothing":
+        held.append(Knowledge(marts, DAY) if read == "knowledge" else getattr(marts, read)(DAY))
     told = meter.read()
+    del held
     return told["cpu_seconds"], told["peak_memory_mb"]
 
 

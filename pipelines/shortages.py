@@ -39,9 +39,9 @@ LOWER = {  # what a stage's memory follows
     "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
     "train_profile": ("profile.history_length", "profile.sequence_size"),
     "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.candidates"),
-    "shelve": ("fuse.depth", "shelve.length"),
+    "shelve": ("profile.history_length", "fuse.depth", "shelve.length"),
     "search": ("search.max_queries", "search.results"),
-    "validate": ("shelve.length", "search.max_queries"),
+    "validate": ("search.max_queries",),
 }
 
 

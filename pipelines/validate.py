@@ -64,17 +64,21 @@ def judge(run: Run, folder: Path) -> None:
     frames = {name: warehouse.frame(run, name, folder) for name in AUDITED}
     parted = [record for name in PARTED for record in _parted(run, marts, name, folder)]
     counted = [record for name in LARGE for record in _counted(run, name, folder)]
-    held_against = [*_contract_checks(marts, frames), *parted, *counted]
+    answered = marts.frame(f"select distinct query from {warehouse.relation(run, 'search_results', folder)}")
+    held_against = [*_contract_checks(marts, frames, {"search_results": answered}), *parted, *counted]
     checks = [*admit.checks(run), *held_against, *gates.checks(run, marts, frames)]
     pd.DataFrame(checks).assign(run_id=run.run_id).to_parquet(folder / "quality_checks.parquet", index=False)
     warehouse.seal(run, folder, warehouse.write(run, folder / "release.duckdb", folder))
 
 
-def _contract_checks(marts: Marts, frames: dict[str, pd.DataFrame]) -> Iterable[dict[str, Any]]:
-    tables = contracts.tables("serving")
+def _contract_checks(
+    marts: Marts, frames: dict[str, pd.DataFrame], named: Mapping[str, pd.DataFrame] | None = None
+) -> Iterable[dict[str, Any]]:
+    """`named` are columns of further tables that the frames refer to."""
+    tables, known = contracts.tables("serving"), frames | dict(named or {})
     suites = {name: expectations(tables[name], is_empty=_is_empty(marts, tables[name])) for name in frames}
     parts = {name: [frame] for name, frame in frames.items()}
-    return [*held(suites, parts), *(record for name in frames for record in references(tables[name], frames))]
+    return [*held(suites, parts), *(record for name in frames for record in references(tables[name], known))]
 
 
 def _parted(run: Run, marts: Marts, name: str, folder: Path) -> Iterable[dict[str, Any]]:

@@ -134,6 +134,8 @@ def test_java_is_counted_where_spark_works(stage: str, section: str, ours: dict,
     assert more == TOLD.clean.memory_mb * MIB + needs.BEYOND_HEAP
     assert "clean.memory_mb (2048)" in plan._lower(stage, there)
     assert "clean.memory_mb" not in plan._lower(stage, here)
+    if stage in plan.ENGINES:
+        assert [f'{section}.engine = "spark"' in plan._lower(stage, one) for one in (here, there)] == [True, False]
 
 
 def test_one_process_needs_no_launcher():

@@ -1,7 +1,7 @@
 """Knowledge: what is known of every user, item and pair of them at the end of a day, as columns of numbers."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,13 +46,20 @@ class Pairs:
         return np.where((self.keys[place] == wanted)[:, None], self.values[place], never).astype(np.float32)
 
     @classmethod
-    def joined(cls, parts: Sequence["Pairs"], count_items: int) -> "Pairs":
-        """Those of ascending users, in parts."""
-        nothing = cls(np.empty(0, dtype=np.int64), np.empty((0, len(PAIR_COLUMNS)), np.float32), count_items)
-        told = [nothing, *parts]
-        return cls(
-            np.concatenate([one.keys for one in told]), np.concatenate([one.values for one in told]), count_items
-        )
+    def joined(cls, parts: list["Pairs"], count_items: int) -> "Pairs":
+        """Those of ascending users, in parts, which it empties as it goes: the largest thing that is held of acts."""
+        count, at = sum(len(one.keys) for one in parts), 0
+        keys, values = np.empty(count, dtype=np.int64), np.empty((count, len(PAIR_COLUMNS)), dtype=np.float32)
+        for one in _emptied(parts):
+            end = at + len(one.keys)
+            keys[at:end], values[at:end], at = one.keys, one.values, end
+        return cls(keys, values, count_items)
+
+
+def _emptied(parts: list[Pairs]) -> Iterator[Pairs]:
+    parts.reverse()
+    while parts:
+        yield parts.pop()
 
 
 class Knowledge:

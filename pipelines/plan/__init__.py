@@ -20,6 +20,7 @@ from pipelines.shortages import LOWER
 
 LOG = logging.getLogger("nightshelf")
 OUTSIDE = ("clean", "publish")  # what they leave lies in the lake and in the warehouse
+ENGINES = {"train_als": "als.engine", "fuse": "fuse.engine"}  # stages whose largest part Spark can do elsewhere
 FAR = 5.0  # a night of less than a fifth of the work says little about one
 
 
@@ -118,7 +119,10 @@ def _lower(stage: str, told: Settings) -> str:
     if needs.uses_spark(stage, told):
         lower = tuple(dict.fromkeys([*lower, "clean.memory_mb"]))  # of Java, which stands beside all that is counted
     named = [f"{name} ({attrgetter(name)(told)})" for name in lower]
-    return f"Lower {' or '.join(named)}" if named else "Take a larger machine"
+    cure = f"Lower {' or '.join(named)}" if named else "Take a larger machine"
+    if stage in ENGINES and not needs.uses_spark(stage, told):
+        cure += f', or have a cluster do it: {ENGINES[stage]} = "spark" with clean.spark_master'
+    return cure
 
 
 def _of_disk(run: Run, left: Sequence[Estimate]) -> list[str]:

@@ -22,7 +22,10 @@ QUERIES_PER_EVENT = 0.02  # distinct ones
 BUYERS = 0.5  # share of users who buy within one window
 UNION = 2.8  # candidates of a user over what one source may propose
 FILLED = 0.6  # candidates that a user has over those that could be kept
-ROW_OF_ACTS = 160  # bytes of a row of what people did, with what sorting takes: 133 to 196 (benchmarks/acts.py)
+ROW_OF_ACTS = 60  # bytes of a row of what people did, with the matrix that it becomes: 53 to 58 (benchmarks/acts.py)
+ROW_KNOWN = 220  # and where it is known as features of the ranker: at most so many (the same)
+PLACED = 4096  # users whose lists are built at once
+PART = 1 << 19  # rows of a published table that the gate has as a frame at once
 MLLIB = 22  # CPU seconds of a sweep in Spark over those of ours (benchmarks/als.py)
 NEIGHBOURLY = 3000  # sparse neighbours: a pair of items costs as much as so many steps of EASE
 
@@ -160,9 +163,11 @@ def fuse_work(size: Size, told: Settings) -> float:
 
 
 def fuse_arrays(size: Size, told: Settings) -> float:
-    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows of acts; the sources of one cut."""
+    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows of acts, also as two matrices (U, I);
+    the sources of one cut."""
     sources = als_disk(size, told) / cuts(told) + profile_disk(size, told) / cuts(told)
-    return 850 * lesson_rows(size, told) + ROW_OF_ACTS * size.count_events + sources + told.fuse.memory_mb * MIB
+    rows = (ROW_KNOWN + 2 * 12) * size.count_events
+    return 850 * lesson_rows(size, told) + rows + sources + told.fuse.memory_mb * MIB
 
 
 def fuse_disk(size: Size, told: Settings) -> float:
@@ -170,8 +175,12 @@ def fuse_disk(size: Size, told: Settings) -> float:
 
 
 def shelve_arrays(size: Size, told: Settings) -> float:
-    """Candidates as a frame and as a table, finished lists as frames with ids and reasons."""
-    return 250 * candidate_rows(size, told) + 600 * shelf_rows(size, told)
+    """Rows of acts, also as three matrices (U, I); histories (U, H) of 13 bytes a place and the attention of two
+    networks; of one block of users the candidates and the finished lists as frames with ids and reasons."""
+    rows, places = (ROW_OF_ACTS + 3 * 12) * size.count_events, size.count_users * told.profile.history_length
+    placed = min(PLACED / max(size.count_users, 1), 1.0)
+    block = placed * (250 * candidate_rows(size, told) + 600 * shelf_rows(size, told))
+    return rows + 21 * places + block
 
 
 def shelve_disk(size: Size, told: Settings) -> float:
@@ -185,8 +194,10 @@ def answers(size: Size, told: Settings) -> float:
 
 
 def validate_arrays(size: Size, told: Settings) -> float:
-    """The finished lists and the answers as frames, text in seven columns, and Great Expectations beside them."""
-    return 800 * (shelf_rows(size, told) + queries(size, told) * told.search.results)
+    """A part of the finished lists or of the answers as a frame, text in seven columns, and Great Expectations beside
+    it; ids of users; tables of queries as frames."""
+    rows = max(shelf_rows(size, told), queries(size, told) * told.search.results)
+    return 800 * min(rows, PART) + 100 * size.count_users + 1000 * queries(size, told)
 
 
 def validate_disk(size: Size, told: Settings) -> float:
