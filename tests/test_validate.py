@@ -150,6 +150,13 @@ def test_bounds_and_lists_of_one_value_are_asked_in_sql(n: int, broken: list[boo
     assert list(duckdb.execute(f"select {asked} from (select {n} as n)").fetchone()) == broken
 
 
+def test_what_audited_tables_refer_to_is_at_hand():
+    """Among them, or in the one column that is read of the answers."""
+    tables = contracts.tables("serving")
+    pointed = {c.references for name in validate.AUDITED for c in tables[name].columns if c.references}
+    assert {known for known in pointed if known[0] not in validate.AUDITED} == {("search_results", "query")}
+
+
 def test_a_check_that_was_not_executed_is_an_error():
     """Silence is no success: the declared list must equal the executed one."""
     serving = contracts.tables("serving")
