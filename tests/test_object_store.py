@@ -434,6 +434,22 @@ def test_a_release_that_was_changed_on_the_disk_does_not_go_out(tmp_path: Path, 
         house.ready()
 
 
+def test_what_arrives_otherwise_is_not_shown(tmp_path: Path, reader: Bucket, monkeypatch: pytest.MonkeyPatch):
+    """A store that takes in half of a file, and says nothing."""
+    publish(tmp_path, 1, 1)
+    send = Objects._send
+
+    def half(self: Objects, path: Path, target: str) -> None:
+        if path.suffix == ".parquet":
+            path.write_bytes(path.read_bytes()[:-1])
+        send(self, path, target)
+
+    monkeypatch.setattr(Objects, "_send", half)
+    with pytest.raises(NoStore, match=r"one\.parquet is not what was sent there"):
+        publish(tmp_path, 2, 2)
+    assert reader.shown() == 1
+
+
 def test_each_market_has_a_folder_there(tmp_path: Path, reader: Bucket):
     """Releases of two markets may have one name."""
     for number, market in enumerate(("at", "ch"), start=1):
