@@ -225,7 +225,7 @@ WAYS: dict[str, tuple[Callable[[Path], object], int]] = {
 def test_a_night_brings_its_release_and_its_lake(
     night: Run, tmp_path: Path, reader: Bucket, monkeypatch: pytest.MonkeyPatch
 ):
-    """Every table has the hash that was judged, and no file of the home has the secret."""
+    """Every table has the hash that was judged, and no file of the home has the secret; another home gets all of it."""
     home = linked(night.home, tmp_path / "home")
     shutil.rmtree(home / "warehouse")
     shutil.rmtree(home / "runs" / night.run_id / "publish")
@@ -241,6 +241,10 @@ def test_a_night_brings_its_release_and_its_lake(
         assert one["columns"] == manifest["tables"][name]["columns"]
     assert json.loads(run.of("publish", "release.json").read_text())["copied_lake_files"] > 100
     assert holding(home, os.environ["AWS_SECRET_ACCESS_KEY"]) == []
+    monkeypatch.setenv("NIGHTSHELF_HOME", str(other := tmp_path / "other"))
+    assert CliRunner().invoke(app, ["store", "restore"]).exit_code == 0
+    assert sha256(other / "warehouse" / "current.duckdb") == manifest["sha256"] == told["file"]["sha256"]
+    assert {*lake_files(other)} == {*lake_files(home)}
     size = sum(one["size"] for one in told["tables"].values())
     print(f"{len(told['tables'])} tables: {size:,} bytes as Parquet beside a file of {told['file']['size']:,}")
 
@@ -254,6 +258,11 @@ def test_the_page_tells_how_to_read(tmp_path: Path, server: Server, reader: Buck
     told: dict = {}
     exec(code.replace("s3://bucket/night", address).replace("'items'", "'two'"), told)
     assert told["items"].to_pydict()["n"] == [1]
+
+
+def lake_files(home: Path) -> list[tuple[str, int]]:
+    found = (home / "lake").glob("*/arrival_date=*/**/*")
+    return [(str(path.relative_to(home)), path.stat().st_size) for path in found if path.is_file()]
 
 
 class Failing:
@@ -338,7 +347,7 @@ def test_a_folder_that_fails_at_any_request_leads_to_one_whole_release(
 ):
     """The one before or the new one; when the store has followed again, the move is whole and nothing is left over."""
     monkeypatch.setenv("NIGHTSHELF_STORE__RELEASES", f"file://{tmp_path}/share")
-    check(laid, Folder(tmp_path / "share"), way, 5 if way == "forget" else 1, tmp_path)
+    check(laid, Folder(tmp_path / "share"), way, 9 if way == "forget" else 1, tmp_path)
 
 
 def test_a_store_that_fails_at_a_request_leads_to_one_whole_release(laid: Path, tmp_path: Path, reader: Bucket):
