@@ -74,7 +74,7 @@ def measured(path: str, read: str) -> tuple[float, float]:
     """CPU seconds, and peak resident MiB of this process; of `nothing`, with ids at hand and no rows."""
     run = SimpleNamespace(settings=settings.Settings(), of=lambda *_: path)
     meter, marts = Meter(), Marts(run)  # type: ignore[arg-type]
-    held = [len(marts.users), len(marts.items)]
+    held: list[object] = [len(marts.users), len(marts.items)]
     if read == "acts":
         for _ in marts.acts(DAY):
             pass

@@ -89,7 +89,7 @@ def preview(run: Run, draft: Path) -> Preview:
 def _placed(run: Run, marts: Marts, wanted: Sequence[Rule]) -> tuple[list[Placed], list[Placed]]:
     """The run's lists under its own rules, and under others."""
     candidates = pd.read_parquet(run.of("fuse", "candidates.parquet"), columns=COLUMNS)
-    before, after = (list(_built(replace(run, rules=tuple(rules)), marts, candidates)) for rules in (run.rules, wanted))
+    before, after = (list(_built(run, marts, candidates, rules)) for rules in (run.rules, wanted))
     return before, after
 
 
@@ -144,10 +144,11 @@ def _warnings(run: Run, marts: Marts, wanted: Sequence[Rule], drafted: Sequence[
     return [*unknown(drafted, goods.catalogue), *unheard(drafted, typed.answered(run, marts)), *lines]
 
 
-def _built(run: Run, marts: Marts, candidates: pd.DataFrame) -> Iterator[Placed]:
-    """Everybody's lists, had the night had the rules of `run`."""
-    made = placings(run, marts, list(run.settings.shelves), run.rules, stood.before(run, marts))
-    return built(made, _told(run, marts, candidates), np.arange(len(marts.users)))
+def _built(run: Run, marts: Marts, candidates: pd.DataFrame, rules: Sequence[Rule]) -> Iterator[Placed]:
+    """Everybody's lists, had the night had some rules."""
+    made = placings(run, marts, list(run.settings.shelves), rules, stood.before(run, marts))
+    told = _told(replace(run, rules=tuple(rules)), marts, candidates)
+    return built(made, told, np.arange(len(marts.users)))
 
 
 def _told(run: Run, marts: Marts, candidates: pd.DataFrame) -> pd.DataFrame:
