@@ -81,24 +81,29 @@ class Mirrored(Files):
 
     def _follow(self) -> None:
         """The current release, the pointer to it, then the other releases; and nothing else stays there."""
-        moves, current, pointed = self.history(), self.current(), self.pointed()
-        self._refuse_others(pointed, moves)
+        current, pointed = self.current(), self.pointed()
+        self._refuse_others(pointed, self.history())
         if current is None:
             return
         folders = {name: _folder(name, self.manifest(name)) for name in self.kept()}
         there = self.store.names(RELEASES)
         self._bring(current, folders[current], there)
-        manifests = {path.stem: json.loads(path.read_text()) for path in sorted(self.releases.glob("*.json"))}
-        self.store.write({"moves": moves, "manifests": manifests}, BOOK)
-        leads = {"at": moves[-1]["at"], "moves": len(moves), **self.store.read(f"{folders[current]}/{WHOLE}")}
-        if leads != pointed:
-            self.store.write(leads, POINTER)
+        self._lead(folders[current], pointed)
         for name, folder in folders.items():
             self._bring(name, folder, there)
         for folder in sorted({name.rpartition("/")[0] for name in there} - {*folders.values()}):
             if f"{folder}/{WHOLE}" in there:
                 self.store.remove(f"{folder}/{WHOLE}")
             self.store.remove_folder(folder)
+
+    def _lead(self, folder: str, pointed: dict[str, Any]) -> None:
+        """Write the book, so that a lost home knows the move, then move the pointer to the release in that folder."""
+        moves = self.history()
+        manifests = {path.stem: json.loads(path.read_text()) for path in sorted(self.releases.glob("*.json"))}
+        self.store.write({"moves": moves, "manifests": manifests}, BOOK)
+        leads = {"at": moves[-1]["at"], "moves": len(moves), **self.store.read(f"{folder}/{WHOLE}")}
+        if leads != pointed:
+            self.store.write(leads, POINTER)
 
     def _refuse_others(self, pointed: dict[str, Any], moves: list[dict[str, Any]]) -> None:
         """The pointer was moved here, and by a move that this home knows of: no older home moves it back."""
