@@ -13,7 +13,7 @@ from models.vocabulary import Vocabulary
 from pipelines.search import lexicons
 from pipelines.search.answers import FEATURES, Engine, Shop, smoothed
 from pipelines.search.lexical import Lexical, best, words_of
-from pipelines.search.proof import choose
+from pipelines.search.proof import choose, without_clicks
 from pipelines.search.rankings import Lesson, Ranking, mix, reasons
 
 TITLES = {
@@ -181,6 +181,12 @@ def test_trees_rank_only_where_nothing_is_better_beyond_chance():
     assert choose({"lambdarank": trees, "mix": bad, "rrf": good}, "lambdarank", 1) == "rrf"
     assert choose({"lambdarank": trees, "mix": bad, "rrf": bad}, "mix", 1) == "mix"
     assert choose({"mix": bad, "rrf": bad}, "lambdarank", 1) == "mix"
+
+
+@pytest.mark.parametrize(("wished", "ranks"), [("lambdarank", "mix"), ("mix", "mix"), ("rrf", "rrf")])
+def test_without_clicks_the_wished_ranking_ranks(wished: str, ranks: str):
+    """Trees, which clicks must teach, give way to the sum."""
+    assert without_clicks(wished) == ranks
 
 
 def test_words_lead_where_nobody_clicked(lexical: Lexical):
