@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,22 @@ def add(home: Path, users: Iterable[str]) -> int:
     return len(hashes) - len(before.hashes)
 
 
+def begun(home: Path, users: Iterable[str]) -> Counter[str] | None:
+    """What a forgetting of these users counted that has not come to its proof; None where there was no such."""
+    path, told = _folder(home) / "begun.json", load(home)
+    record = json.loads(path.read_text()) if path.exists() else {}
+    return Counter(record["counts"]) if record.get("users") == sorted(map(told.hash, users)) else None
+
+
+def begin(home: Path, users: Iterable[str], counts: Mapping[str, int]) -> None:
+    """Keep what is counted so far: rows that are gone cannot be counted again, and the proof is written at the end."""
+    write_json(_folder(home) / "begun.json", {"users": sorted(map(load(home).hash, users)), "counts": counts})
+
+
 def record(home: Path, told: dict[str, Any]) -> None:
     """Add the proof of a forgetting, which names nobody, to `forgotten/proofs.json`."""
     write_json(_folder(home) / "proofs.json", [*proofs(home), told])
+    (_folder(home) / "begun.json").unlink(missing_ok=True)
 
 
 def proofs(home: Path) -> list[dict[str, Any]]:

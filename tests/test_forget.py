@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest.mock import Mock
 
 import duckdb
 import numpy as np
@@ -14,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import clean, forgotten, quarantine, settings, warehouse
-from pipelines.errors import BadInput, BadSetting, NotAsJudged, RunBusy
+from pipelines import clean, forgotten, offsite, quarantine, settings, warehouse
+from pipelines.errors import BadInput, BadSetting, NoStore, NotAsJudged, RunBusy
 from pipelines.forget import delivered, forget
 from pipelines.fuse.sources import Sources
 from pipelines.marts import Marts
@@ -214,6 +215,20 @@ def test_nothing_is_changed_where_it_is_refused(shop: Path):
         forget(["bert"], "asked for it", "carl", shop)
     assert not (shop / "forgotten").exists()
     assert "anna" in (shop / "raw" / "events" / f"dt={DAY}" / "part.jsonl").read_text()
+
+
+def test_what_died_before_its_proof_is_proved_when_it_is_done_again(shop: Path, monkeypatch: pytest.MonkeyPatch):
+    """Rows that were gone by then are counted, once; then there is nothing left to prove, of these users or others."""
+    with monkeypatch.context() as patch:
+        patch.setattr(offsite, "follow", Mock(side_effect=NoStore("the store is gone")))
+        with pytest.raises(NoStore):
+            forget(["anna"], "asked for it", "bert", shop)
+    assert (forgotten.proofs(shop), holding(shop, "anna")) == ([], [])
+    proof = forget(["anna"], "asked for it", "bert", shop)
+    assert (proof["counts"]["users"], proof["counts"]["raw_rows"]) == (1, 1)
+    assert len(forgotten.proofs(shop)) == 1
+    assert forget(["anna"], "asked for it", "bert", shop) is None
+    assert not (shop / "forgotten" / "begun.json").exists()
 
 
 def test_no_run_is_opened_while_users_are_forgotten(shop: Path):

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import os
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,31 @@ def forget(users: Sequence[str], why: str, who: str, home: Path | None = None) -
     owner = f"cli:{os.uname().nodename}:{os.getpid()}"
     take_lease(root, FORGETTING, owner, now)
     try:
-        counts = {"users": forgotten.add(root, wanted)}
-        raw_rows, since = delivered.erase(root, told, wanted, said)
-        counts |= {"raw_rows": raw_rows, "lake_partitions": lake.erase(root, wanted, since)}
-        counts |= {"run_rows": runs.erase(root, wanted), "release_rows": _erase_releases(root, told, wanted)}
+        before = forgotten.begun(root, wanted)
+        counts = before or Counter()
+        for found in _erased(root, told, wanted, said):
+            counts.update(found)
+            if counts.total():
+                forgotten.begin(root, wanted, counts)
         offsite.follow(root, told)
-        counts |= {"log_lines": runs.erase_logs(markets.house(root), said)}
     finally:
         release_lease(root, FORGETTING, owner)
-    if not any(counts.values()):
+    if not counts.total() and before is None:
         return None
-    proof = {"at": now, "who": who, "why": why, "count_users": len(wanted), "counts": counts}
+    proof = {"at": now, "who": who, "why": why, "count_users": len(wanted), "counts": dict(counts)}
     forgotten.record(root, proof)
     return proof
+
+
+def _erased(root: Path, told: Settings, wanted: Collection[str], said: Collection[str]) -> Iterator[dict[str, int]]:
+    """Take the users out, place by place; what was found in each."""
+    yield {"users": forgotten.add(root, wanted)}
+    raw_rows, since = delivered.erase(root, told, wanted, said)
+    yield {"raw_rows": raw_rows}
+    yield {"lake_partitions": lake.erase(root, wanted, since)}
+    yield {"run_rows": runs.erase(root, wanted)}
+    yield {"release_rows": _erase_releases(root, told, wanted)}
+    yield {"log_lines": runs.erase_logs(markets.house(root), said)}
 
 
 def _refuse(home: Path, told: Settings, users: Collection[str], why: str, now: dt.datetime) -> None:
