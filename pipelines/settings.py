@@ -269,6 +269,9 @@ class Fuse(Section):
 
 
 class Shelve(Section):
+    engine: Literal["local", "spark"] = Field(
+        "local", description="Where everybody's shelves are built: in one process, or on Spark (docs/spark.md)."
+    )
     length: int = Field(20, ge=1, le=1000, description="Items on one shelf.")
     breadth: float = Field(
         2.0,

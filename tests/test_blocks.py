@@ -15,6 +15,11 @@ from pipelines.shelve.effects import Tally, effects
 GROUPS = [[1, 2, 4], [5, 6, 7], [40, 41], [60, 61, 62]]  # users of each row group, placement by placement
 
 
+def read(path: Path, count_users: int) -> list[tuple[np.ndarray, pd.DataFrame]]:
+    """The blocks of all parts."""
+    return [block for number in range(blocks.count(path)) for block in blocks.part(path, count_users, number)]
+
+
 def candidates(path: Path, groups: list[list[int]]) -> Path:
     schema = pa.schema([("placement", pa.string()), ("user", pa.int32())])
     with pq.ParquetWriter(path, schema) as writer:
@@ -31,7 +36,7 @@ def test_every_user_comes_once_with_all_own_candidates(
     """Seventy users, of whom eleven have candidates, whatever is read and placed at once."""
     monkeypatch.setattr(blocks, "GROUPS", groups)
     monkeypatch.setattr(blocks, "BLOCK", size)
-    found = list(blocks.read(candidates(tmp_path / "candidates.parquet", GROUPS), 70))
+    found = read(candidates(tmp_path / "candidates.parquet", GROUPS), 70)
     assert np.concatenate([users for users, _ in found]).tolist() == list(range(70))
     assert max(len(users) for users, _ in found) <= size
     for users, rows in found:
@@ -43,7 +48,7 @@ def test_every_user_comes_once_with_all_own_candidates(
 @pytest.mark.parametrize("count", [0, 5])
 def test_a_shop_without_candidates_has_one_block(tmp_path: Path, count: int):
     """So that tables without rows are written all the same."""
-    ((users, rows),) = blocks.read(candidates(tmp_path / "candidates.parquet", []), count)
+    ((users, rows),) = read(candidates(tmp_path / "candidates.parquet", []), count)
     assert (users.tolist(), len(rows), list(rows)) == (list(range(count)), 0, ["placement", "user"])
 
 

@@ -11,7 +11,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from pipelines import contracts, shelve, warehouse, why
+from pipelines import contracts, warehouse, why
 from pipelines import night as whole_night
 from pipelines.errors import GateFailed
 from pipelines.fuse.sources import Sources
@@ -19,7 +19,7 @@ from pipelines.marts import Marts
 from pipelines.open import open_run
 from pipelines.run import Run, release_lease
 from pipelines.shelve import blocks, effects
-from pipelines.shelve.placing import placings
+from pipelines.shelve.building import Builder
 from tests.conftest import LAST_DAY, SMALL, deliver, event
 
 pytestmark = pytest.mark.slow
@@ -215,9 +215,7 @@ def test_a_failed_gate_leaves_the_release_and_writes_the_report(night: Run):
 def test_shelves_are_the_same_in_small_blocks_of_users(night: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Lists, reasons, fates of candidates and counts of causes do not depend on who is served together."""
     monkeypatch.setattr(blocks, "BLOCK", 100)
-    marts = Marts(night)
-    made = list(placings(night, marts, list(night.settings.shelves), night.rules, {}))
-    told = shelve._shelved(night, marts, made, tmp_path)
+    told = Builder.load(night).write(tmp_path)
     for name in ("user_recommendations", "user_candidates", "short_shelves"):
         ours, theirs = (f"(select * from '{folder / name}.parquet')" for folder in (tmp_path, night.of("shelve")))
         for one, other in ((ours, theirs), (theirs, ours)):

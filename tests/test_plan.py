@@ -124,6 +124,7 @@ def test_processes_that_train_together_are_counted():
         ("train_als", "als", {"engine": "implicit"}, {"engine": "spark"}),
         ("train_profile", "profile", {"processes": 2}, {"processes": 2, "launcher": "spark"}),
         ("fuse", "fuse", {"engine": "local"}, {"engine": "spark"}),
+        ("shelve", "shelve", {"engine": "local"}, {"engine": "spark"}),
         ("publish", "warehouse", {"engine": "duckdb"}, {"engine": "spark"}),
     ],
 )

@@ -20,7 +20,11 @@ from pipelines.run import Run, write_json
 
 BLOCK = 8  # users, so that a small shop has enough blocks for an executor to die amid them
 TRAINED = ("build", "train_als", "train_neighbours", "train_profile")
-ON_A_CLUSTER = {"fuse": {"engine": "spark"}, "clean": {"spark_master": "local-cluster[2,1,1024]"}}
+ON_A_CLUSTER = {
+    "clean": {"spark_master": "local-cluster[2,1,1024]"},
+    "fuse": {"engine": "spark"},
+    "shelve": {"engine": "spark"},
+}
 SCORED = """
 import sys
 from pathlib import Path

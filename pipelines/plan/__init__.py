@@ -20,7 +20,8 @@ from pipelines.shortages import LOWER
 
 LOG = logging.getLogger("nightshelf")
 OUTSIDE = ("clean", "publish")  # what they leave lies in the lake and in the warehouse
-ENGINES = {"train_als": "als.engine", "fuse": "fuse.engine"}  # stages whose largest part Spark can do elsewhere
+# Stages whose largest part Spark can do elsewhere.
+ENGINES = {"train_als": "als.engine", "fuse": "fuse.engine", "shelve": "shelve.engine"}
 FAR = 5.0  # a night of less than a fifth of the work says little about one
 
 

@@ -53,7 +53,8 @@ def resident(stage: str, told: Settings) -> float:
 def uses_spark(stage: str, told: Settings) -> bool:
     """Whether Java works beside a stage's own process."""
     launcher = told.profile.launcher if told.profile.processes > 1 else None
-    engines = {"train_als": told.als.engine, "train_profile": launcher, "fuse": told.fuse.engine}
+    engines = {"train_als": told.als.engine, "train_profile": launcher}
+    engines |= {"fuse": told.fuse.engine, "shelve": told.shelve.engine}
     return ({"clean": "spark", "publish": told.warehouse.engine} | engines).get(stage) == "spark"
 
 

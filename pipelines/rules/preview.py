@@ -16,7 +16,8 @@ from pipelines.rules.scope import Goods, unknown
 from pipelines.run import Run
 from pipelines.search import typed
 from pipelines.search.foretold import Foretold, foretell, unheard
-from pipelines.shelve import built, effects, stood, worth
+from pipelines.shelve import effects, stood, worth
+from pipelines.shelve.building import built
 from pipelines.shelve.placing import Placed, placings
 
 COLUMNS = ["placement", "user", "item", "score"]

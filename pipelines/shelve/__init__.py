@@ -1,138 +1,21 @@
 """Shelve: build each user's lists from the ranked candidates under the shop's rules, each row with its reason."""
 
-import datetime as dt
-import json
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-
-from pipelines import beside, evidence
-from pipelines.fuse.rankings import PARTS
-from pipelines.growing import Growing, typed
-from pipelines.lists.builder import STANDS
-from pipelines.marts import Marts
+from pipelines import beside
 from pipelines.rules.withheld import withhold
 from pipelines.run import Run, stage, write_json
-from pipelines.shelve import audit, blocks, effects, stood, worth
-from pipelines.shelve.placing import FALLBACKS, Placed, Placing, Ranked, fates, placings
-
-SCORES = [f"{part}_score" for part in PARTS]
+from pipelines.shelve import audit, effects, worth
+from pipelines.shelve.building import Builder
 
 
 @stage
 def run(run: Run, folder: Path) -> None:
     """Write the users' shelves and what became of their candidates, the lists beside them, rules, their effects and the
     audit."""
-    marts = Marts(run)
-    made = list(placings(run, marts, list(run.settings.shelves), run.rules, stood.before(run, marts)))
-    told = _shelved(run, marts, made, folder)
+    builder = Builder.load(run)
+    marts, told = builder.marts, builder.write(folder)
     beside.write(run, marts, folder)
     effects.write(run, marts, told, withhold(run, marts, folder), folder)
-    audit.write(run, marts, made, folder)
+    audit.write(run, marts, builder.made, folder)
     write_json(folder / "metrics.json", [*beside.proof(run, marts), *worth.figures(run, marts)])
-
-
-def _shelved(run: Run, marts: Marts, made: Sequence[Placing], folder: Path) -> effects.Tally:
-    """Write what the users get, block by block; what rules did to it."""
-    reasons, told = evidence.Evidence(run, marts), effects.Tally()
-    with Growing(folder) as tables:
-        for users, candidates in blocks.read(run.of("fuse", "candidates.parquet"), len(marts.users)):
-            placed = list(built(made, candidates.assign(is_told=candidates[SCORES[0]].notna()), users))
-            fate = pd.concat([pd.Series(effects.names(one), index=one.candidates.index) for one in placed])
-            tables.add("user_candidates", kept(run, marts, candidates, fate.reindex(candidates.index)))
-            tables.add("user_recommendations", _listed(run, marts, reasons, placed))
-            short = pd.concat([effects.short_shelves(one, marts) for one in placed], ignore_index=True)
-            tables.add("short_shelves", typed("short_shelves", short.assign(run_id=run.run_id)))
-            told.add(placed)
-    return told
-
-
-def _listed(run: Run, marts: Marts, reasons: evidence.Evidence, placed: Sequence[Placed]) -> pa.Table:
-    """The lists of a block as they are published."""
-    lists = [flat(one) for one in placed]
-    shelves = pd.concat([one for one in lists if len(one)] or lists[:1], ignore_index=True)
-    return typed("user_recommendations", named(run, marts, reasons.explain(shelves)))
-
-
-def built(made: Iterable[Placing], candidates: pd.DataFrame, users: np.ndarray) -> Iterator[Placed]:
-    """The lists of some users (B,), which leave none out, on every placement, of the candidates (a frame) that are
-    told."""
-    for placing in made:
-        own = candidates[candidates["placement"] == placing.placement]
-        owners, items = own["user"].to_numpy(), own["item"].to_numpy()
-        barred = placing.barred(owners, items)
-        usable = (barred == STANDS) & own["is_told"].to_numpy()
-        ranked = Ranked(owners, items, own["score"].to_numpy(), usable)
-        shelves = list(placing.shelves(ranked, users if placing.fills else np.unique(owners)))
-        yield Placed(placing, own, shelves, fates(ranked, barred, shelves))
-
-
-def flat(placed: Placed) -> pd.DataFrame:
-    """Lists as rows, by user and rank. What nobody proposed to the user has no parts, and a score that keeps order."""
-    told = np.concatenate([placed.candidates[["score", *SCORES]].to_numpy(dtype=float), np.zeros((1, 1 + len(SCORES)))])
-    names = ["placement", "user", "rank", "item", "fallback", "rule_id", "propensity", "score", *SCORES]
-    tables = [pd.DataFrame(columns=names).astype({"user": int, "rank": int, "item": int, "propensity": float})]
-    for block in placed.blocks:
-        lists, places = np.nonzero(block.items >= 0)
-        rows, rules = block.rows[lists, places], np.maximum(block.rules[lists, places], -1)  # below 0 no rule
-        parts = told[rows]  # -1, which is no candidate, finds the zeros at the end
-        parts[:, 0] = np.where(rows < 0, -1.0 - places, parts[:, 0])
-        facts = {
-            "placement": placed.placing.placement,
-            "user": block.users[lists],
-            "rank": places + 1,
-            "item": block.items[lists, places],
-            "fallback": np.array(FALLBACKS, dtype=object)[block.sources[lists, places]],
-            "rule_id": np.array([*(rule.rule_id for rule in placed.placing.rules), None], dtype=object)[rules],
-            "propensity": block.chances[lists, places],
-        }
-        tables.append(pd.DataFrame(facts | dict(zip(["score", *SCORES], parts.T, strict=True))))
-    return pd.concat(tables[-1:] if len(tables) == 1 else tables[1:], ignore_index=True)
-
-
-def kept(run: Run, marts: Marts, candidates: pd.DataFrame, fate: pd.Series) -> pa.Table:
-    """The candidates as they are published, ranked from 1; ids are written once each, for the rows are many."""
-    rank = candidates.groupby(["placement", "user"], sort=False).cumcount() + 1
-    columns = {
-        "placement": pa.array(candidates["placement"], pa.string()).dictionary_encode(),
-        "user_id": _ids(marts.users.ids, candidates["user"]),
-        "rank": pa.array(rank, pa.int64()),
-        "item_id": _ids(marts.items.ids, candidates["item"]),
-        "score": pa.array(candidates["score"], pa.float64()),
-        **{part: pa.array(candidates[part], pa.float64(), from_pandas=True) for part in SCORES},
-        "dropped_by": pa.array(fate, pa.string(), from_pandas=True).dictionary_encode(),
-        "run_id": _ids([run.run_id], np.zeros(len(rank))),
-    }
-    return pa.table(columns)
-
-
-def _ids(ids: Sequence[str] | np.ndarray, positions: pd.Series | np.ndarray) -> pa.DictionaryArray:
-    places = pa.array(np.asarray(positions, dtype=np.int32))
-    return pa.DictionaryArray.from_arrays(places, pa.array(ids, pa.string()))
-
-
-def named(run: Run, marts: Marts, shelves: pd.DataFrame) -> pd.DataFrame:
-    """Positions become ids again."""
-    evidence = shelves["evidence"].to_numpy()
-    trained = json.loads(run.of("train_als", "model.json").read_text())
-    return pd.DataFrame(
-        {
-            "placement": shelves["placement"].astype(str),
-            "user_id": marts.users.ids[shelves["user"]],
-            "rank": shelves["rank"].astype("int64"),
-            "item_id": marts.items.ids[shelves["item"]],
-            "score": shelves["score"].astype(float),
-            **{part: shelves[part].astype(float) for part in SCORES},
-            "reason": shelves["reason"],
-            "evidence_item_id": np.where(evidence >= 0, marts.items.ids[evidence], None),
-            "evidence_query": shelves["query"],
-            "fallback": shelves["fallback"],
-            "rule_id": shelves["rule_id"],
-            "propensity": shelves["propensity"].astype(float),
-            "trained_on": dt.date.fromisoformat(trained["trained_on"]),
-            "run_id": run.run_id,
-        }
-    )

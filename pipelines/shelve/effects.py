@@ -32,12 +32,20 @@ class Tally:
     def add(self, placed: Sequence[Placed]) -> None:
         """Count a block: of a placement on which it has lists, every block tells the same causes in the same order."""
         for one in placed:
-            before, more = self._rows.get(one.placing.placement, []), list(effects(one))
-            both = [
-                (name, cause, *(np.array(old) + new).tolist())
-                for (name, cause, *old), (_, _, *new) in zip(before, more, strict=bool(before and more))
-            ]
-            self._rows[one.placing.placement] = both or before or more
+            self._sum(one.placing.placement, list(effects(one)))
+
+    def include(self, other: "Tally") -> None:
+        """Count what another one has counted."""
+        for placement, rows in other._rows.items():
+            self._sum(placement, rows)
+
+    def _sum(self, placement: str, more: list[Effect]) -> None:
+        before = self._rows.get(placement, [])
+        both = [
+            (name, cause, *(np.array(old) + new).tolist())
+            for (name, cause, *old), (_, _, *new) in zip(before, more, strict=bool(before and more))
+        ]
+        self._rows[placement] = both or before or more
 
     @property
     def rows(self) -> list[Effect]:
