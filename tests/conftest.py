@@ -16,6 +16,7 @@ from pipelines import spark
 
 LAST_DAY = dt.date(2026, 3, 1)
 DATABASES = itertools.count(1)
+KEY = "k" * 31 + "1"  # by which users may be named
 SMALL = {
     "als.factors": 16,
     "profile.steps": 40,
@@ -71,10 +72,11 @@ if not hasattr(sys.modules["__main__"], "__file__"):  # in a process of pytest-x
 @pytest.fixture(scope="session", autouse=True)
 def _one_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Spark for all tests of this process: a night starts and stops its own, and starting takes longest. It spills
-    into a folder of its own, which no later night clears."""
+    into a folder of its own, which no later night clears, and its workers have a key by which users may be named."""
     stop, spark._stop = spark._stop, lambda session: None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_LOCAL_DIRS", str(tmp_path_factory.mktemp("spark")))
+        patch.setenv("SHOP_KEY", KEY)
         yield
     spark._stop = stop
     if session := SparkSession.getActiveSession():

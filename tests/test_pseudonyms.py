@@ -17,12 +17,11 @@ from pipelines.open import open_run
 from pipelines.pseudonyms import Names
 from pipelines.run import Run, release_lease
 from pipelines.settings import Clean
-from tests.conftest import LAST_DAY, deliver, event
+from tests.conftest import KEY, LAST_DAY, deliver, event
 from tests.lake import run_of
 from tests.test_clean import DAY, accepted, cleaned
 from tests.test_forget import holding
 
-KEY = "k" * 31 + "1"
 CANARY = "canary-7f3a"
 NAMED = Names(KEY.encode())
 

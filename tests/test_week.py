@@ -11,9 +11,9 @@ from pipelines import admit, clean, night, warehouse
 from pipelines.errors import BadInput, InputRefused, NoDataForDay
 from pipelines.open import open_run
 from pipelines.run import Override, Run
-from tests.conftest import SMALL, deliver, event
+from tests.conftest import KEY, SMALL, deliver, event
 from tests.test_forget import holding
-from tests.test_pseudonyms import CANARY, KEY, NAMED
+from tests.test_pseudonyms import CANARY, NAMED
 
 pytestmark = pytest.mark.slow
 LEAP, ORDINARY, EMPTY, SPIKE, LATE, AFTER, RENAMED, SPRING = (
