@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from pipelines import shelve
 from pipelines.lists.builder import NEW, STANDS
 from pipelines.lists.chance import Draws
 from pipelines.lists.shares import Share
 from pipelines.rules import Rule, obeyed
 from pipelines.rules.scope import Goods, People
-from pipelines.shelve import effects
+from pipelines.shelve import building, effects
 from pipelines.shelve.placing import Audience, Placed, Placing, Popular, Ranked, families, fates
 
 ITEMS = list("abcdefgh")
@@ -65,7 +64,7 @@ def placed(one: Placing, *candidates: str) -> Placed:
     """The lists of three users from their candidates, best first."""
     rows = [(user, ITEMS.index(item), -float(n)) for user, own in enumerate(candidates) for n, item in enumerate(own)]
     told = pd.DataFrame(rows, columns=["user", "item", "score"]).astype({"user": int, "item": int})
-    told = told.assign(placement=one.placement, **dict.fromkeys(shelve.SCORES, 0.0))
+    told = told.assign(placement=one.placement, **dict.fromkeys(building.SCORES, 0.0))
     users, items = told["user"].to_numpy(), told["item"].to_numpy()
     barred = one.barred(users, items)
     ranked = Ranked(users, items, told["score"].to_numpy(), barred == STANDS)
@@ -85,7 +84,7 @@ def test_short_lists_go_on_with_country_then_shop_then_catalogue():
     """Nothing repeats, no variant of what stands comes in, and each row says where it is from."""
     found = placed(placing(length=5), "ab", "d", "")
     assert lists(found) == ["abfgd", "dgfba", "gfbad"]
-    rows = shelve.flat(found)
+    rows = building.flat(found)
     assert (
         rows.loc[rows["user"] == 0, "fallback"].tolist() == [None, None, "segment_popularity"] + ["shop_popularity"] * 2
     )
@@ -137,7 +136,7 @@ def test_what_shares_and_chance_put_on_a_shelf_has_no_rule_and_is_counted():
     assert lists(found) == ["ah", "dh", "dg"]
     assert [row for row in effects.effects(found) if row[3]] == [("for_you", "new_share", 0, 2, 2)]
     drawn = placed(replace(placing(length=2), draws=draws), "adeh", "deh", "d")
-    rows = shelve.flat(drawn)
+    rows = building.flat(drawn)
     assert (rows["rule_id"].isna().all(), set(rows["propensity"][rows["rank"] == 1])) == (True, {1.0})
     assert ((rows["propensity"] < 1) == (rows["rank"].eq(2) & rows["fallback"].isna())).all()
     assert [row[:4] for row in effects.effects(drawn) if row[3]] == [("for_you", "exploration", 0, 2)]
@@ -163,7 +162,7 @@ def test_pins_and_demands_bring_items_that_nobody_proposed():
     rules = rule("first", "pin", item_id="a", value=1), rule("two", "must_include", brand="Acme", value=2)
     found = placed(placing(*rules, placement="discover", length=3), "def", "def", "def")
     assert lists(found) == ["dbe", "adc", "adb"]
-    rows = shelve.flat(found)
+    rows = building.flat(found)
     assert rows.loc[rows["item"] == 0, "rule_id"].unique().tolist() == ["first"]
     assert set(rows.loc[rows["rule_id"].notna(), "fallback"]) == {"rules"}
 

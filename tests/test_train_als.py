@@ -11,10 +11,11 @@ import pytest
 
 from models.als import ALSModel
 from models.errors import Diverged
-from pipelines import report, shelve, train_als
+from pipelines import report, train_als
 from pipelines.errors import NotTrained
 from pipelines.marts import Marts
 from pipelines.run import Run
+from pipelines.shelve import building
 from tests.lake import built, lay
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ FIRST = dt.date(2026, 3, 1)
 SMALL = {"als.factors": 4, "holdout.days": 3, "als.serve_days": 2}
 SHELF = pd.DataFrame(
     [
-        {"placement": "for_you", "user": 0, "rank": 1, "item": 1, "score": 1.0, **dict.fromkeys(shelve.SCORES, 0.0)}
+        {"placement": "for_you", "user": 0, "rank": 1, "item": 1, "score": 1.0, **dict.fromkeys(building.SCORES, 0.0)}
         | {
             "reason": "people_like_you",
             "evidence": -1,
@@ -106,7 +107,7 @@ def test_the_last_good_model_serves(home):
     assert not model.item_factors[0].any()
     np.testing.assert_array_equal(model.item_factors[1:], np.load(before / "final" / "item_factors.npy"))
     assert model.user_factors[marts.users.positions(["u9"])[0]].any()
-    assert shelve.named(run, marts, SHELF)["trained_on"].tolist() == [FIRST]
+    assert building.named(run, marts, SHELF)["trained_on"].tolist() == [FIRST]
     assert "it knows the days up to 2026-03-01" in page(run)
     assert "ALS left NaN factors." in page(run)
 
