@@ -35,21 +35,9 @@ class Neighbours:
         product = histories.astype(np.float32) @ self.similarities
         return product.toarray() if sparse.issparse(product) else product
 
-    def shares(self, positions: np.ndarray, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """What each item of one history adds to the score of each target.
-
-        Args:
-            positions: (H,) items of the history.
-            weights: (H,) their weights, as given to `scores`.
-            targets: (N,) items to explain.
-        Returns:
-            (N, H) x_j S_jn; row n sums to the score of targets[n].
-        """
-        rows = self.similarities[np.asarray(positions)][:, np.asarray(targets)]  # (H, N)
-        return (rows if isinstance(rows, np.ndarray) else rows.toarray()).T * np.asarray(weights, dtype=np.float32)
-
     def at(self, items: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """(P,) float32 S_jn of pairs of an item (P,) and a target (P,)."""
+        """(P,) float32 S_jn of pairs of an item (P,) and a target (P,): times the item's weight, as given to `scores`,
+        what it adds to the target's score."""
         told = self.similarities[items, targets]
         return np.asarray(told, dtype=np.float32).ravel()
 

@@ -107,7 +107,8 @@ def test_shares_sum_to_the_score():
     """What each item of a history adds is exact: the row sums to the score."""
     history = RANDOM[5]
     for model in every_model(RANDOM):
-        shares = model.shares(history.indices, history.data, np.arange(40))
+        items, targets = (one.ravel() for one in np.meshgrid(history.indices, np.arange(40)))
+        shares = model.at(items, targets).reshape(40, -1) * history.data
         np.testing.assert_allclose(shares.sum(axis=1), model.scores(history)[0], atol=1e-5)
 
 
