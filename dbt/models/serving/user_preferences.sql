@@ -39,9 +39,17 @@ sums as (
     group by user_id, facet, "value"
 ),
 
-weighed as (
-    select *, sum(weight) over (partition by user_id, facet order by "value" rows between unbounded preceding and unbounded following) as user_weight
+{# A window over so many small groups would take ten times as long. #}
+totals as (
+    select user_id, facet, sum(weight order by "value") as weight
     from sums
+    group by user_id, facet
+),
+
+weighed as (
+    select sums.*, totals.weight as user_weight
+    from sums
+    inner join totals using (user_id, facet)
 ),
 
 leanings as (
