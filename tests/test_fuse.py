@@ -199,6 +199,14 @@ def test_thinning_keeps_every_purchase():
     assert thin.slate.found.items.tolist() == told.thinned(2, seed=5).slate.found.items.tolist()
 
 
+def test_what_teaches_is_drawn_by_user_and_item():
+    """A user keeps the same candidates in any company, and others by another seed."""
+    told, some = lesson(30), np.arange(3, 30, 4)
+    thin = told.thinned(2, seed=5)
+    assert told.of(some).thinned(2, seed=5).slate.found.items.tolist() == thin.of(some).slate.found.items.tolist()
+    assert thin.slate.found.items.tolist() != told.thinned(2, seed=6).slate.found.items.tolist()
+
+
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)

@@ -13,6 +13,7 @@ from models.candidates import Candidates
 from pipelines.fuse import features
 from pipelines.fuse.features import Moment
 from pipelines.fuse.sources import SOURCES, USERS_PER_BLOCK
+from pipelines.lists.chance import STEP, mixed
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
 
@@ -92,9 +93,14 @@ class Lesson:
 
     def thinned(self, negatives: int, seed: int) -> "Lesson":
         """All that was bought, and at most so many of each user's other candidates: most of them teach the same."""
-        dice = np.random.default_rng(seed).random(len(self.labels))
-        ranks = self.slate.found.ranks(np.where(self.labels, -1.0, dice))
+        ranks = self.slate.found.ranks(np.where(self.labels, -1.0, drawn(self.slate.found, seed)))
         return self.only(self.labels | (ranks <= negatives))
+
+
+def drawn(found: Candidates, seed: int) -> np.ndarray:
+    """(R,) numbers from 0 to 1 that depend on nothing but seed, user and item: a row draws the same in any company."""
+    users = mixed(found.row_owners.astype(np.uint64) + np.uint64(STEP * (seed + 1) % 2**64))
+    return (mixed(users + found.items.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
 
 
 def slate(moment: Moment, users: np.ndarray, allowed: np.ndarray | None = None) -> Slate:
