@@ -113,7 +113,8 @@ class LinearBlend:
                 "or rank by reciprocal_ranks"
             )
         rows = chooses[users]
-        self.weights = _likeliest_weights(features[rows], counts[chooses], labels[rows], self.regularization)
+        features, labels = (features, labels) if chooses.all() else (features[rows], labels[rows])  # no needless copy
+        self.weights = _likeliest_weights(features, counts[chooses], labels, self.regularization)
         return self
 
     def score(self, features: np.ndarray) -> np.ndarray:

@@ -15,6 +15,26 @@ from models.errors import NothingToLearn
 from models.shapley import Payouts
 
 
+class Rows(lightgbm.Sequence):
+    """Some rows (N,) of features (R, K), which LightGBM reads batch by batch: they are never copied all at once."""
+
+    batch_size = 1 << 15
+
+    def __init__(self, features: np.ndarray, rows: np.ndarray):
+        self.features, self.rows = features, rows
+
+    def __getitem__(self, place: int | slice) -> np.ndarray:
+        found = self.features[self.rows[place]]
+        return found if isinstance(place, slice) else found.astype(np.float64)  # LightGBM takes single rows as such
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def only(self, kept: np.ndarray) -> Rows:
+        """Fewer of them, (N,) bool."""
+        return Rows(self.features, self.rows[kept])
+
+
 @dataclass
 class LambdaRank:
     """LambdaMART (Burges, 2010): each tree follows gradients weighted by what a swap of two candidates does to NDCG.
@@ -38,11 +58,11 @@ class LambdaRank:
     base: float = 0.0
     _booster: lightgbm.Booster | None = field(default=None, repr=False)
 
-    def fit(self, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray | Sequence[Rows], offsets: np.ndarray, labels: np.ndarray) -> Self:
         """Learn from features (R, K) of candidates, user by user, which were taken: labels (R,) bool or small counts.
 
-        Equal arguments give equal trees, whatever the threads. NaN in a feature means unknown, and trees send it where
-        it loses least.
+        Equal arguments give equal trees, whatever the threads and the parts in which features are given. NaN in a
+        feature means unknown, and trees send it where it loses least.
 
         Raises:
             NothingToLearn: no user took one candidate and left another.
@@ -56,15 +76,16 @@ class LambdaRank:
                 "reciprocal-rank fusion"
             )
         rows = np.repeat(chooses, counts)
+        parts = _chosen(features, rows)
         data = lightgbm.Dataset(
-            features[rows],
+            parts,
             label=np.asarray(labels[rows], dtype=np.float32),
             group=counts[chooses],
             feature_name=list(self.features),
             params={"verbosity": -1, "max_bin": 255, "num_threads": self.threads},
         )
         self._booster = lightgbm.train(self._parameters(), data, num_boost_round=self.trees)
-        explained = self._booster.predict(features[:1], pred_contrib=True, num_threads=self.threads)
+        explained = self._booster.predict(parts[0][:1], pred_contrib=True, num_threads=self.threads)
         self.base = float(np.asarray(explained)[0, -1])
         return self
 
@@ -115,3 +136,11 @@ class LambdaRank:
         told: Mapping[str, object] = json.loads(Path(path).read_text(encoding="utf-8"))
         booster = lightgbm.Booster(model_str=str(told["model"]))
         return cls(**{key: value for key, value in told.items() if key != "model"}, _booster=booster)  # type: ignore[arg-type]
+
+
+def _chosen(features: np.ndarray | Sequence[Rows], kept: np.ndarray) -> list[Rows]:
+    """The rows that are kept, (R,) bool, in the parts in which they were given; parts without any are left out."""
+    if isinstance(features, np.ndarray):
+        return [Rows(features, np.flatnonzero(kept))]
+    shares = np.split(kept, np.cumsum([len(part) for part in features])[:-1])
+    return [part.only(share) for part, share in zip(features, shares, strict=True) if share.any()]

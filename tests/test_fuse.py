@@ -1,5 +1,6 @@
 """Candidates are the union of what the sources propose; what held on the held-out days ranks them, part by part."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
 from pipelines import evidence, settings
 from pipelines.fuse import features, proof, rankings, scoring
-from pipelines.fuse.proof import Judged
+from pipelines.fuse.ablation import ablation
+from pipelines.fuse.judging import Judged
+from pipelines.fuse.lessons import Lesson, Notes
 from pipelines.fuse.rankings import PARTS, ReciprocalRanks
-from pipelines.fuse.slate import Lesson, Slate
+from pipelines.fuse.slate import Slate
 from pipelines.fuse.sources import SOURCES, Beside, Factors, Habit, Popularity, Sources
 from pipelines.settings import Settings
 
@@ -59,6 +62,12 @@ def lesson(count: int = 60, seed: int = 3, teller: str = "habit") -> Lesson:
     known[:, features.GROUPS.index(teller)] = told.ravel()
     bought = sparse.csr_matrix((np.ones(count), (np.arange(count), wanted)), shape=(count, 5))
     return Lesson(Slate(found, np.zeros(len(scores), dtype=bool), known), told.ravel() > 0, bought)
+
+
+def notes(*lessons: Lesson, **settings: int) -> Notes:
+    """Of lessons of which everything is read."""
+    fuse = SmallRun.settings.fuse.model_copy(update=settings)
+    return Notes(SmallRun.settings.model_copy(update={"fuse": fuse})).read(lessons)
 
 
 def test_candidates_are_the_union_and_everything_bought(sources: Sources):
@@ -107,7 +116,7 @@ def test_no_users_give_no_candidates():
 @pytest.mark.parametrize("name", ["lambdarank", "blend"])
 def test_a_ranking_learns_the_source_that_foretells(name: str):
     """Users buy what one source names and the others know nothing of: for other users it then comes first."""
-    learnt = rankings.learn(name, "for_you", [lesson(400)], SmallRun())
+    learnt = rankings.learn(name, "for_you", [notes(lesson(400))], SmallRun())
     told = lesson(50, seed=4)
     best = told.slate.found.best(learnt.score(told.slate), 1)
     assert best[:, 0].tolist() == told.wanted.indices.tolist()
@@ -116,7 +125,7 @@ def test_a_ranking_learns_the_source_that_foretells(name: str):
 @pytest.mark.parametrize("name", rankings.CONTENDERS)
 def test_parts_sum_to_the_score(name: str):
     """Whatever ranks tells what each part added."""
-    learnt, told = rankings.learn(name, "for_you", [lesson(400)], SmallRun()), lesson(50, seed=4)
+    learnt, told = rankings.learn(name, "for_you", [notes(lesson(400))], SmallRun()), lesson(50, seed=4)
     rows = np.arange(0, 250, 7)
     parts = learnt.parts(told.slate, rows)
     assert parts.shape == (len(rows), len(PARTS))
@@ -129,7 +138,7 @@ def test_without_a_purchase_reciprocal_ranks_are_all_there_is():
     nobody = Lesson(told.slate, np.zeros(len(told.labels), dtype=bool), sparse.csr_matrix(told.wanted.shape))
     for name in ("lambdarank", "blend"):
         with pytest.raises(NothingToLearn):
-            rankings.learn(name, "for_you", [nobody], SmallRun())
+            rankings.learn(name, "for_you", [notes(nobody)], SmallRun())
     assert proof.choose({"rrf": judged([0])}, "for_you", "lambdarank", seed=1) == "rrf"
 
 
@@ -152,11 +161,13 @@ def test_trees_give_way_only_to_a_plainer_ranking_that_is_better_beyond_chance()
 
 def test_nobody_is_judged_by_what_was_learnt_of_them():
     """Without an earlier window the halves of the users teach each other; one half alone teaches nothing."""
-    told = lesson(40)
-    learn = partial(rankings.learn, "blend", run=SmallRun())
-    assert proof.foretold(learn, "for_you", [], told).shape == told.labels.shape
-    odd = Lesson(told.slate, told.labels & (told.slate.found.row_owners % 2 == 1), told.wanted)
-    assert proof.foretold(learn, "for_you", [], odd) is None
+    told, learn = lesson(40), partial(rankings.learn, "blend", run=SmallRun())
+    assert rankings.taught(learn, "for_you", []) is None
+    even, odd = (learn("for_you", [notes(told.half(odd))]).score(told.half(not odd).slate) for odd in (True, False))
+    score = rankings.crossed(learn, "for_you", notes(told))(told.slate).reshape(20, 2, 5)
+    assert (score[:, 0].ravel().tolist(), score[:, 1].ravel().tolist()) == (even.tolist(), odd.tolist())
+    alone = replace(told, labels=told.labels & (told.slate.found.row_owners % 2 == 1))
+    assert rankings.crossed(learn, "for_you", notes(alone)) is None
 
 
 def test_an_ablated_source_is_gone_with_its_proposals():
@@ -173,7 +184,7 @@ def test_an_ablated_source_is_gone_with_its_proposals():
 
 def test_what_a_part_tells_is_lost_without_it():
     """Users buy what habit names: without it the order is left to chance, and nobody else is missed."""
-    records = proof.ablation(SmallRun(), [lesson(400), lesson(200, seed=4)], "for_you", "lambdarank")
+    records = ablation(SmallRun(), [[lesson(400)], [lesson(200, seed=4)]], "for_you", "lambdarank")
     losses = {record["metric"].split("/")[1].removeprefix("loss_without_"): record for record in records}
     assert set(losses) == set(PARTS)
     assert losses.pop("habit")["low"] > 0.2
@@ -191,20 +202,50 @@ def test_held_out_lists_are_what_was_judged():
 
 
 def test_thinning_keeps_every_purchase():
-    """Two negatives a user: at most three rows each, the bought one among them; equal seeds keep equal rows."""
+    """Two negatives a user: at most three rows each, the bought one among them; who bought nothing teaches nothing."""
     told = lesson(30)
-    thin = told.thinned(2, seed=5)
-    assert thin.labels.sum() == 30
-    assert np.diff(thin.slate.found.offsets).max() <= 3
-    assert thin.slate.found.items.tolist() == told.thinned(2, seed=5).slate.found.items.tolist()
+    some = replace(told, labels=told.labels & (told.slate.found.row_owners < 20))
+    thin = some.only(some.thinned("for_you", 2, seed=5))
+    assert thin.labels.sum() == 20
+    assert np.diff(thin.slate.found.offsets).tolist() == [3] * 20 + [0] * 10
 
 
 def test_what_teaches_is_drawn_by_user_and_item():
     """A user keeps the same candidates in any company, and others by another seed."""
     told, some = lesson(30), np.arange(3, 30, 4)
-    thin = told.thinned(2, seed=5)
-    assert told.of(some).thinned(2, seed=5).slate.found.items.tolist() == thin.of(some).slate.found.items.tolist()
-    assert thin.slate.found.items.tolist() != told.thinned(2, seed=6).slate.found.items.tolist()
+    thin = told.only(told.thinned("for_you", 2, seed=5))
+    few = told.of(some)
+    assert (
+        few.only(few.thinned("for_you", 2, seed=5)).slate.found.items.tolist()
+        == thin.of(some).slate.found.items.tolist()
+    )
+    assert told.thinned("for_you", 2, seed=5).tolist() != told.thinned("for_you", 2, seed=6).tolist()
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("placement", rankings.LEARNED)
+def test_notes_of_blocks_teach_what_the_whole_lesson_teaches(size: int, placement: str, tmp_path):
+    """Whether users are read one by one, seven at a time or all at once: the same trees and weights, to the byte."""
+    told = lesson(60)
+    told = replace(told, slate=replace(told.slate, is_bought=np.random.default_rng(5).random(300) < 0.2))
+    blocks = [told.of(np.arange(start, min(start + size, 60))) for start in range(0, 60, size)]
+    for name in ("lambdarank", "blend"):
+        for path, lessons in (("whole", [told]), ("blocks", blocks)):
+            read = [notes(*lessons, negatives=2)]
+            rankings.learn(name, placement, read, SmallRun()).save(tmp_path / path)
+        assert (tmp_path / "blocks").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_notes_are_thin_and_teach_no_less():
+    """Trees learn from notes what they learn from all rows; notes hold but what one of the placements reads."""
+    told = lesson(60)
+    told = replace(told, slate=replace(told.slate, is_bought=np.random.default_rng(5).random(300) < 0.2))
+    (thin,) = notes(told, negatives=2).thin
+    for placement in rankings.LEARNED:
+        expected = told.only(told.thinned(placement, 2, SmallRun.settings.seed)).slate.found
+        found = thin.only(thin.thinned(placement, 2, SmallRun.settings.seed)).slate.found
+        assert (found.items.tolist(), found.offsets.tolist()) == (expected.items.tolist(), expected.offsets.tolist())
+    assert len(thin.labels) < 250
 
 
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.fuse import proof, scoring
+from pipelines.fuse.lessons import Notes, windows
 from pipelines.fuse.rankings import LEARNED, Ranking, learn, load, side_by_side
-from pipelines.fuse.slate import Lesson, lessons
 from pipelines.marts import Marts
 from pipelines.run import Run, stage, write_json
 
@@ -31,8 +31,7 @@ def run(run: Run, folder: Path) -> None:
 def _learn(run: Run, folder: Path) -> None:
     """What ranks from tonight on, what it was chosen by, and the lists that it is judged by."""
     marts = Marts(run)
-    told = lessons(run, marts)
-    chosen, records, held_out, ranked_then = proof.prove(run, marts, told)
+    chosen, records, held_out, ranked_then, told = proof.prove(run, marts, windows(run, marts))
     rankings = _taught(run, told, chosen)
     for placement, ranking in rankings.items():
         LOG.info("%s is ranked by %s", placement, chosen[placement])
@@ -43,8 +42,8 @@ def _learn(run: Run, folder: Path) -> None:
     ranked_then.to_parquet(folder / "held_out_candidates.parquet", index=False)
 
 
-def _taught(run: Run, told: Sequence[Lesson], chosen: Mapping[str, str]) -> dict[str, Ranking]:
-    """The chosen rankings, by placement, as all lessons teach them."""
+def _taught(run: Run, told: Sequence[Notes], chosen: Mapping[str, str]) -> dict[str, Ranking]:
+    """The chosen rankings, by placement, as all windows teach them."""
     return side_by_side(run, lambda placement: learn(chosen[placement], placement, told, run))
 
 

@@ -2,26 +2,29 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from models import candidates
+from models.errors import NothingToLearn
 from models.fusion import LinearBlend
-from models.ranker import LambdaRank
+from models.ranker import LambdaRank, Rows
 from models.shapley import Payouts
 from pipelines.fuse import features
-from pipelines.fuse.slate import Lesson, Slate
+from pipelines.fuse.lessons import LEARNED, Lesson, Notes
+from pipelines.fuse.slate import Slate
 from pipelines.fuse.sources import SOURCES
 from pipelines.run import Run
 
 PARTS = (*SOURCES, "taste")  # what a score is the sum of; taste is the fit of price, category and age of the item
-LEARNED = ("for_you", "discover")  # buy_again is for_you without the rest
 CONTENDERS = ("lambdarank", "blend", "rrf")  # best first; each must hold against those after it
 T = TypeVar("T")
+Score = Callable[[Slate], np.ndarray]  # one per row, (R,)
 
 
 class Ranking(Protocol):
@@ -88,6 +91,9 @@ class Trees:
         self.ranker.save(path)
 
 
+Learn = Callable[[str, Sequence[Notes]], Ranking]  # from notes, for a placement
+
+
 def load(name: str, path: Path) -> Ranking:
     """The ranking of that name, as `save` wrote it."""
     if name == "rrf":
@@ -95,15 +101,38 @@ def load(name: str, path: Path) -> Ranking:
     return Linear(LinearBlend.load(path)) if name == "blend" else Trees(LambdaRank.load(path))
 
 
-def learn(name: str, placement: str, told: Sequence[Lesson], run: Run, haste: int = 1) -> Ranking:
-    """A contender taught by some lessons; raises NothingToLearn where they teach nothing of the placement.
+def learn(name: str, placement: str, told: Sequence[Notes], run: Run, haste: int = 1) -> Ranking:
+    """A contender taught by notes of some windows; raises NothingToLearn where they teach nothing of the placement.
 
     Trees learn `haste` times as fast, and are as many times fewer.
     """
-    placed = [lesson.placed(placement) for lesson in told]
     if name == "lambdarank":
-        return _trees(placed, run, haste)
-    return _blend(placed) if name == "blend" else ReciprocalRanks()
+        return _trees([lesson for notes in told for lesson in notes.thin], placement, run, haste)
+    if name == "blend":
+        return _blend([lesson for notes in told for lesson in notes.weighed], placement)
+    return ReciprocalRanks()
+
+
+def taught(learn: Learn, placement: str, told: Sequence[Notes]) -> Score | None:
+    """What scores slates by what these notes teach; None where that is nothing."""
+    with suppress(NothingToLearn):
+        return learn(placement, told).score
+    return None
+
+
+def crossed(learn: Learn, placement: str, notes: Notes) -> Score | None:
+    """What scores slates of the users of these notes, each half of them by what the other half teaches; None where that
+    is nothing."""
+    even, odd = (taught(learn, placement, [notes.half(odd)]) for odd in (False, True))
+    return partial(_by_half, odd, even) if even and odd else None
+
+
+def _by_half(of_even: Score, of_odd: Score, slate: Slate) -> np.ndarray:
+    score = np.zeros(len(slate.found.items))
+    for odd, of in enumerate((of_even, of_odd)):
+        half = slate.found.owners % 2 == odd
+        score[half[slate.found.rows]] = of(slate.of(np.flatnonzero(half)))
+    return score
 
 
 def side_by_side(run: Run, act: Callable[[str], T]) -> dict[str, T]:
@@ -115,15 +144,18 @@ def side_by_side(run: Run, act: Callable[[str], T]) -> dict[str, T]:
         return dict(zip(LEARNED, pool.map(act, LEARNED), strict=True))
 
 
-def _blend(told: Sequence[Lesson]) -> Linear:
-    scaled, offsets, labels = _pooled([one.slate.found.scaled for one in told], told, len(SOURCES))
-    return Linear(LinearBlend(SOURCES).fit(scaled, offsets, labels))
+def _blend(told: Sequence[Lesson], placement: str) -> Linear:
+    kept = [one.choices(placement) for one in told]
+    scaled, end = np.empty((sum(map(np.count_nonzero, kept)), len(SOURCES))), 0
+    for one, rows in zip(told, kept, strict=True):
+        start, end = end, end + np.count_nonzero(rows)
+        scaled[start:end] = one.slate.found.only(rows).scaled
+    return Linear(LinearBlend(SOURCES).fit(scaled, *_pooled(told, kept)))
 
 
-def _trees(told: Sequence[Lesson], run: Run, haste: int) -> Trees:
+def _trees(told: Sequence[Lesson], placement: str, run: Run, haste: int) -> Trees:
     fuse, seed = run.settings.fuse, run.settings.seed
-    thin = [lesson.thinned(fuse.negatives, seed) for lesson in told]
-    known, offsets, labels = _pooled([one.slate.features for one in thin], thin, len(features.NAMES))
+    kept = [one.thinned(placement, fuse.negatives, seed) for one in told]
     ranker = LambdaRank(
         features.NAMES,
         trees=-(-fuse.trees // haste),
@@ -133,17 +165,18 @@ def _trees(told: Sequence[Lesson], run: Run, haste: int) -> Trees:
         seed=seed,
         threads=max(run.settings.machine.threads // len(LEARNED), 1),  # of `side_by_side`
     )
-    return Trees(ranker.fit(known, offsets, labels))
+    known = [Rows(one.slate.features, np.flatnonzero(rows)) for one, rows in zip(told, kept, strict=True)]
+    return Trees(ranker.fit(known, *_pooled(told, kept)))
 
 
-def _pooled(
-    columns: Sequence[np.ndarray], told: Sequence[Lesson], width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (R, width), offsets and labels of several lessons, one after the other."""
-    counts = [np.diff(one.slate.found.offsets) for one in told]
-    rows = np.concatenate([np.empty((0, width), dtype=np.float32), *columns])
-    labels = np.concatenate([np.empty(0, dtype=bool), *(one.labels for one in told)])
-    return rows, candidates.starts(np.concatenate([np.empty(0, dtype=np.int64), *counts])), labels
+def _pooled(told: Sequence[Lesson], kept: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and labels of the rows that are kept, (R,) bool each, of several lessons, one after the other."""
+    counts, labels = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=bool)]
+    for one, rows in zip(told, kept, strict=True):
+        found = one.slate.found
+        counts.append(np.bincount(found.rows[rows], minlength=len(found.owners)))
+        labels.append(one.labels[rows])
+    return candidates.starts(np.concatenate(counts)), np.concatenate(labels)
 
 
 def _with_taste(parts: np.ndarray) -> np.ndarray:
