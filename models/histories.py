@@ -27,6 +27,10 @@ class Histories:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def of(self, rows: np.ndarray) -> Histories:
+        """Some rows, (M,) places."""
+        return Histories(*(getattr(self, one.name)[rows] for one in fields(self)))
+
 
 def joined(parts: Sequence[Histories], length: int) -> Histories:
     """All rows of histories of that length, one after the other."""

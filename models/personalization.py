@@ -36,8 +36,8 @@ def measure(
     wanted: list[np.ndarray],
 ) -> float:
     """NDCG@10 among all items of what these users (positions) bought next; NaN where none of them bought anything."""
-    vectors, items, _ = read_history(network, item_vectors, histories)
-    ranked, _ = retrieval.top_items(vectors[users], np.ascontiguousarray(items), MEASURED_AT)
+    vectors, items, _ = read_history(network, item_vectors, histories.of(users))
+    ranked, _ = retrieval.top_items(vectors, np.ascontiguousarray(items), MEASURED_AT)
     rows = np.repeat(np.arange(len(users)), [len(one) for one in wanted])
     columns = np.concatenate([np.empty(0, dtype=int), *wanted])
     truth = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(users), len(item_vectors)))

@@ -29,6 +29,7 @@ def train_sequence(
     learning_rate: float = 4e-3,
     half_life_days: float = 90.0,
     rivals: int = 8192,
+    most_users: int | None = None,
     seed: int = 0,
     threads: int = 1,
     start: SequenceModel | None = None,
@@ -45,6 +46,7 @@ def train_sequence(
         content: (I, C) item-profile vectors; they stay as they are.
         histories: of N users, oldest event first.
         half_life_days: days after which a purchase counts half as an example.
+        most_users: users of one epoch at most, drawn anew for each; by default all whose history teaches anything.
         start: continue from these weights, which stay as they are.
     Raises:
         NothingToLearn: nobody bought anything on a later day than the first.
@@ -57,12 +59,13 @@ def train_sequence(
         model = (SequenceModel(config) if start is None else copy.deepcopy(start)).to(device).train()
         dice, vectors = np.random.default_rng(seed), _content(content, device)
         counts = np.bincount(histories.positions[histories.positions >= 0], minlength=len(content))
-        batches = max(len(usable) // batch_size, 1)
+        drawn = min(len(usable), most_users or len(usable))
+        batches = max(drawn // batch_size, 1)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * batches, pct_start=0.1)
         for _ in range(epochs):
-            for rows in np.array_split(dice.permutation(usable), batches):
-                loss = _loss(model, vectors, _take(histories, rows), counts, half_life_days, rivals, dice)
+            for rows in np.array_split(dice.permutation(usable)[:drawn], batches):
+                loss = _loss(model, vectors, histories.of(rows), counts, half_life_days, rivals, dice)
                 if not math.isfinite(loss.item()):
                     raise Diverged(f"the loss over histories is {loss.item()}: lower learning_rate {learning_rate}")
                 optimizer.zero_grad()
@@ -87,7 +90,7 @@ def sequence_vectors(
     attention = np.zeros(histories.positions.shape, dtype=np.float32)
     for start in range(0, len(histories), USERS_PER_BLOCK):
         rows = np.arange(start, min(start + USERS_PER_BLOCK, len(histories)))
-        items, days, weights, mask = _tensors(_take(histories, rows), device)
+        items, days, weights, mask = _tensors(histories.of(rows), device)
         found, shares = model(vectors, items, days, weights, mask, days.new_full((len(rows), 1), TOMORROW))
         users[rows] = torch.hstack([found[:, 0], mask.any(dim=1, keepdim=True)]).cpu().numpy()
         attention[rows] = shares[:, 0].cpu().numpy()
@@ -97,7 +100,7 @@ def sequence_vectors(
 
 def withhold_last_day(histories: Histories, users: np.ndarray) -> tuple[Histories, list[np.ndarray]]:
     """`histories` without the last day of these users (positions), and what each of them bought on it."""
-    rows = _take(histories, users)
+    rows = histories.of(users)
     last = np.where(rows.positions >= 0, rows.ages_days, np.inf).min(axis=1, initial=np.inf, keepdims=True)
     on_last = (rows.positions >= 0) & (rows.ages_days == last)
     wanted = [np.unique(one[day]) for one, day in zip(rows.positions, on_last & rows.bought, strict=True)]
@@ -165,10 +168,6 @@ def _days(days: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def _content(vectors: np.ndarray, device: torch.device | str) -> Tensor:
     """Unit vectors with numbers of size one."""
     return torch.from_numpy(vectors * np.float32(math.sqrt(vectors.shape[1]))).to(device)
-
-
-def _take(histories: Histories, rows: np.ndarray) -> Histories:
-    return Histories(*(getattr(histories, name)[rows] for name in histories.__dataclass_fields__))
 
 
 def _tensors(histories: Histories, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

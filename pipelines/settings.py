@@ -230,7 +230,10 @@ class Profile(Section):
     history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
     history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
     sequence_size: int = Field(128, ge=8, description="Width of the network that reads a history as a sequence.")
-    sequence_epochs: int = Field(6, ge=1, description="Passes over all histories of that network.")
+    sequence_epochs: int = Field(6, ge=1, description="Passes over the histories of that network.")
+    sequence_users: int = Field(
+        50_000, ge=64, description="Users whose histories one such pass reads at most, drawn anew for each."
+    )
     sequence_half_life_days: float = Field(60.0, gt=0, description="Days after which a purchase teaches it half.")
     batch_size: int = Field(256, ge=2, description="Pairs per training step.")
     processes: int = Field(

@@ -20,6 +20,7 @@ from pipelines.run import Run, stage, write_json
 LOG = logging.getLogger("nightshelf")
 SEQUENCE_CONTINUED = 0.5  # share of the passes over the histories that a later training takes after the one before
 TESTED_EVERY = 10  # one person in so many is kept apart, with the last day of the history, to choose a network
+TESTED_USERS = 20_000  # and no more of them than so many
 
 
 @stage
@@ -72,7 +73,7 @@ def _personalize(
     """
     histories, people = marts.histories(until), marts.people(until)
     readable = replace(histories, positions=np.where(people[:, None], histories.positions, -1))
-    tested = np.flatnonzero(people)[::TESTED_EVERY]
+    tested = _tested(np.flatnonzero(people))
     seen, wanted = withhold_last_day(readable, tested)
     figures = {"attention": personalization.measure(attention, item_vectors, seen, tested, wanted), "sequence": np.nan}
     sequence = start
@@ -86,6 +87,11 @@ def _personalize(
     return sequence
 
 
+def _tested(people: np.ndarray) -> np.ndarray:
+    """Those who are kept apart to choose a network."""
+    return people[:: max(TESTED_EVERY, -(-len(people) // TESTED_USERS))]
+
+
 def _train_sequence(
     run: Run, item_vectors: np.ndarray, histories: Histories, start: SequenceModel | None
 ) -> SequenceModel:
@@ -97,6 +103,7 @@ def _train_sequence(
         SequenceConfig(len(item_vectors), item_vectors.shape[1], settings.sequence_size),
         epochs=epochs,
         half_life_days=settings.sequence_half_life_days,
+        most_users=settings.sequence_users,
         seed=run.settings.seed,
         threads=run.settings.machine.threads,
         start=start,

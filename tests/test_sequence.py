@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from models import personalization
+from models import personalization, sequence_training
 from models.errors import Diverged, NothingToLearn
 from models.histories import Histories
 from models.profile import HistoryAttention, check_vectors
 from models.sequence import SequenceConfig, SequenceModel
 from models.sequence_training import sequence_vectors, train_sequence, withhold_last_day
 from models.vocabulary import Vocabulary
+from pipelines import train_profile
 
 CONTENT = np.eye(12, dtype=np.float32)
 CONFIG = SequenceConfig(12, 12, embedding_size=16)
@@ -88,6 +89,25 @@ def test_equal_seeds_equal_sequences():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
     train_sequence(CONTENT, WALKS, CONFIG, epochs=1, start=one)
     assert torch.equal(one.own_in.weight, again.own_in.weight)
+
+
+def test_an_epoch_reads_so_many_users_at_most(monkeypatch: pytest.MonkeyPatch):
+    """Others in each; where there are no more users than that, the training is what it is without the bound."""
+    read, loss = [], sequence_training._loss
+    monkeypatch.setattr(sequence_training, "_loss", lambda *given: read.append(given[2]) or loss(*given))
+    train_sequence(CONTENT, WALKS, CONFIG, epochs=2, batch_size=32, most_users=64)
+    assert [len(one) for one in read] == [32] * 4
+    starts = [np.concatenate([one.positions[:, 0] for one in epoch]).tolist() for epoch in (read[:2], read[2:])]
+    assert starts[0] != starts[1]
+    one, other = (train_sequence(CONTENT, WALKS, CONFIG, epochs=1, most_users=most) for most in (200, None))
+    assert torch.equal(one.own_in.weight, other.own_in.weight)
+
+
+def test_a_tenth_of_the_people_choose_the_network_but_no_more_than_twenty_thousand():
+    """Evenly: of a million every fiftieth."""
+    assert train_profile._tested(np.arange(1000)).tolist() == list(range(0, 1000, 10))
+    many = train_profile._tested(np.arange(1_000_000))
+    assert (len(many), many[1]) == (20_000, 50)
 
 
 def test_one_day_teaches_nothing():
