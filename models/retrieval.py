@@ -13,10 +13,10 @@ about. docs/decisions/0019-exact-top-n.md tells what else was tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 from scipy import sparse
@@ -24,8 +24,9 @@ from threadpoolctl import threadpool_limits
 
 BLOCK_USERS = 1024
 TILE_ITEMS = 512  # 1024 × 512 scores of 4 bytes: 2 MiB, which stay in the cache
+FIRST_TILES = 8  # scored before anybody has a bar: the higher the first bars, the fewer candidates are kept for nothing
 SPARE = 12  # candidates beyond n: scores that differ by rounding alone then seldom need a look at every item
-RESCORED = 8192  # candidates scored again at a time: their vectors take a few MiB
+RESCORED = 2048  # candidates scored again at a time: their vectors take 1 MiB
 LOWEST = np.finfo(np.float32).min  # the bar of a user with too few candidates; an excluded item, at -inf, is below it
 EMPTY = np.iinfo(np.int64).min  # a place without a candidate
 LOWER_HALF = 0xFFFFFFFF
@@ -112,16 +113,18 @@ class Excluded:
 
     rows: np.ndarray  # (E,) int64, users of the block
     places: np.ndarray  # (E,) int64, items
+    count_users: int
 
     @classmethod
     def in_order(cls, exclude: sparse.csr_matrix | None, block: slice, items: Items) -> Excluded:
         if exclude is None:
-            return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-        rows, positions = exclude[block].nonzero()
+            return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0)
+        some = exclude[block]
+        rows, positions = some.nonzero()
         places = items.places[positions]
         order = np.argsort(places)
         order = order[np.searchsorted(places, 0, sorter=order) :]  # the rest may be given to nobody
-        return cls(rows[order], places[order])
+        return cls(rows[order], places[order], some.shape[0])
 
     def of(self, user: np.integer) -> np.ndarray:
         """The items that one user must not be given."""
@@ -131,9 +134,11 @@ class Excluded:
         """Set to -inf what is excluded in a tile (u, t) of the scores of `users` (u,) and the items from `first` on."""
         pairs = slice(*np.searchsorted(self.places, [first, first + tile.shape[1]]))
         rows, columns = self.rows[pairs], self.places[pairs] - first
-        at = np.searchsorted(users, rows)
-        present = users.take(at, mode="clip") == rows
-        tile[at[present], columns[present]] = -np.inf
+        if len(users) < self.count_users:
+            at = np.searchsorted(users, rows)
+            present = users.take(at, mode="clip") == rows
+            rows, columns = at[present], columns[present]
+        tile[rows, columns] = -np.inf
 
 
 # Users (B, F), their lengths, how many are kept, and what is excluded → keys (B, kept), as in `Candidates`, of the best
@@ -153,11 +158,14 @@ class Candidates:
         self.bars = np.full(count_users, LOWEST)
         self.fresh = 0  # candidates since the bars were raised
 
+    def begin(self, users: np.ndarray, tiles: Sequence[np.ndarray]) -> None:
+        """Set the first bars: the highest scores of each column of the tiles (u, t) are those of as many items."""
+        highest = reduce(np.maximum, [tile for tile in tiles if tile.shape == tiles[0].shape])
+        if highest.shape[1] >= self.kept:
+            self.bars[users] = np.maximum(np.sort(highest, axis=1)[:, -self.kept], LOWEST)
+
     def add(self, users: np.ndarray, tile: np.ndarray, first: int) -> None:
         """Take what reaches its user's bar from a tile (u, t) of scores, whose columns are the items from `first`."""
-        if first == 0 and tile.shape[1] > self.kept:
-            least = tile.shape[1] - self.kept
-            self.bars[users] = np.maximum(np.partition(tile, least, axis=1)[:, least], LOWEST)
         reached = np.flatnonzero(tile >= self.bars[users, None])
         rows = reached // tile.shape[1]
         self._store(users, rows, keys_of(tile.reshape(-1)[reached], first + reached - rows * tile.shape[1]))
@@ -169,9 +177,10 @@ class Candidates:
         new = np.bincount(rows, minlength=len(users))
         if (self.counts[users] + new).max() > self.width:
             self.raise_bars()
-        starts = users * self.width + self.counts[users] - (np.cumsum(new) - new)
+        ends = self.counts[users] + new
+        starts = users * self.width + ends - np.cumsum(new)
         self.keys.reshape(-1)[starts[rows] + np.arange(len(rows))] = keys
-        self.counts[users] += new
+        self.counts[users] = ends
         self.fresh += len(rows)
 
     def raise_bars(self) -> None:
@@ -179,7 +188,7 @@ class Candidates:
         enough = np.flatnonzero(self.counts >= self.kept)
         used = max(self.kept, int(self.counts.max()))
         best = self.keys[enough, :used]
-        best.partition(used - self.kept, axis=1)
+        best.sort(axis=1)  # up to 256 numbers are sorted sooner than parted
         self.keys[enough, : self.kept] = best[:, used - self.kept :]
         self.keys[enough, self.kept : used] = EMPTY
         self.bars[enough] = _scores(best[:, used - self.kept])
@@ -213,34 +222,45 @@ def _sieve(
     """The `kept` best of each user by float32 scores; nothing for vectors of length 0, to which all items are equal."""
     found = Candidates(len(users), kept)
     active = np.flatnonzero(lengths)
-    vectors = users[active]
-    for first in range(0, len(items.positions), TILE_ITEMS):
-        in_reach = lengths[active] * items.lengths[first] >= found.bars[active]
+    vectors, starts = users[active], range(0, len(items.positions), TILE_ITEMS)
+    for firsts in (starts[:FIRST_TILES], *zip(starts[FIRST_TILES:], strict=True)):
+        in_reach = lengths[active] * items.lengths[firsts[0]] >= found.bars[active]
         if not in_reach.all():
             active, vectors = active[in_reach], vectors[in_reach]
         if not len(active):
             break
-        tile = vectors @ items.vectors[first : first + TILE_ITEMS].T
-        excluded.strike(tile, active, first)
-        found.add(active, tile, first)
+        tiles = {first: vectors @ items.vectors[first : first + TILE_ITEMS].T for first in firsts}
+        for first, tile in tiles.items():
+            excluded.strike(tile, active, first)
+        if 0 in tiles:
+            found.begin(active, list(tiles.values()))
+        for first, tile in tiles.items():
+            found.add(active, tile, first)
     found.raise_bars()
     return found.keys[:, :kept], found.bars
 
 
 def _rescored(users: np.ndarray, items: Items, keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The n best of each user's candidates (B, K) by float64 scores: positions and scores (B, n)."""
-    positions, scores = np.empty((len(users), n), dtype=np.int32), np.empty((len(users), n))
+    found = np.where(keys == EMPTY, -1, items.positions.take(keys & LOWER_HALF))
+    found.sort(axis=1)
+    places, exact = items.places.take(found), np.empty(found.shape)
     step = max(RESCORED // keys.shape[1], 1)
     for start in range(0, len(users), step):
         part = slice(start, start + step)
-        found = np.where(keys[part] == EMPTY, -1, items.positions.take(keys[part] & LOWER_HALF))
-        found.sort(axis=1)  # ties go to the smaller position, for the sort by score is stable
-        vectors = items.vectors.take(items.places.take(found), axis=0)  # (b, K, F)
-        exact = np.where(found < 0, -np.inf, _exact(users[part, None], vectors))
-        order = np.argsort(-exact, axis=1, kind="stable")[:, :n]
-        positions[part] = np.take_along_axis(found, order, axis=1)
-        scores[part] = np.take_along_axis(exact, order, axis=1)
-    return positions, scores
+        exact[part] = _exact(users[part, None], items.vectors.take(places[part], axis=0))  # (b, 1, F) and (b, K, F)
+    exact[found < 0] = -np.inf
+    order = _descending(exact)[:, :n]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
+
+
+def _descending(scores: np.ndarray) -> np.ndarray:
+    """(B, K) order of each row of scores, equal ones as they stand: a stable sort, but only of rows that need it."""
+    order = np.argsort(-scores, axis=1)
+    ordered = np.take_along_axis(scores, order, axis=1)
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
+    return order
 
 
 def _near(user: np.ndarray, items: Items, excluded: np.ndarray, least: float) -> np.ndarray:
@@ -288,8 +308,8 @@ def _ascending(bits: np.ndarray) -> np.ndarray:
 
 
 def _block_users(n: int, memory_bytes: int) -> int:
-    """Users of one block: a score takes 4 bytes and whether it counts 1, a candidate 8 and as much while sorting."""
-    bytes_per_user = TILE_ITEMS * 5 + (n + SPARE + TILE_ITEMS) * 16
+    """Users of one block: a score takes 4 bytes, whether it counts 1, a candidate 8 and as much while sorting."""
+    bytes_per_user = TILE_ITEMS * (4 * FIRST_TILES + 9) + (n + SPARE + TILE_ITEMS) * 16
     return min(max(memory_bytes // bytes_per_user, 1), BLOCK_USERS)
 
 

@@ -67,6 +67,7 @@ def test_ties_are_broken_as_sorting_breaks_them(users, items, n, tile, data):
 def test_most_items_are_left_out_where_few_have_long_vectors(monkeypatch):
     """No product beats that of both lengths: when 400 of 4,000 items are long, the others are never scored."""
     monkeypatch.setattr(retrieval, "TILE_ITEMS", 400)
+    monkeypatch.setattr(retrieval, "FIRST_TILES", 1)
     items = DICE.normal(size=(4000, 8)).astype(np.float32)
     items[DICE.permutation(4000)[:400]] *= 1000
     seen, add = [], retrieval.Candidates.add
@@ -75,6 +76,16 @@ def test_most_items_are_left_out_where_few_have_long_vectors(monkeypatch):
     positions, _ = top_items(USERS, items, 5, nothing, everything)
     np.testing.assert_array_equal(positions, by_sorting(USERS, items, 5, nothing, everything)[0])
     assert seen == [0]
+
+
+def test_first_bars_are_reached_by_as_many_as_are_kept():
+    """Of 800 items in eight tiles 30 are kept: at least so many reach the first bar, and not half as many again."""
+    scores = DICE.normal(size=(8, 201, 100)).astype(np.float32)
+    found = retrieval.Candidates(201, 30)
+    found.begin(np.arange(201), scores)
+    reached = (scores >= found.bars[:, None]).sum(axis=(0, 2))
+    assert reached.min() >= 30
+    assert reached.mean() < 45
 
 
 def test_a_short_vector_that_points_to_the_user_is_found_behind_long_ones(monkeypatch):
