@@ -13,6 +13,7 @@ from rich.table import Table
 from pipelines.night import STAGES
 from pipelines.plan import size
 from pipelines.plan.size import Night
+from pipelines.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED, WIDE, HIGH = 130, 420, 12  # pixels of the plot: a stage's name, the longest bar, one bar
@@ -24,9 +25,7 @@ def performed(home: Path, day: dt.date, told: Sequence[str]) -> Night:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NIGHTSHELF_HOME": str(home)}
     asked = [sys.executable, "-m", "pipelines", "night", "--day", str(day), *changes]
     subprocess.run(asked, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    found = size.last_night(home)
-    assert found is not None  # else the night had failed
-    return found
+    return size.was(Run.load(f"{day}.nightly", home))
 
 
 def spent(night: Night, name: str) -> list[float]:
@@ -49,6 +48,20 @@ def table(found: Sequence[Night], more: Night) -> Table:
         cells = [cell for one in found for cell in _cells(one, row)]
         ratios = [f"{ratio[row]:.2f}" for ratio in growth]
         shown.add_row(stage, *cells, *ratios, f"{again[row]:.1f}", f"{again[row] / whole[row]:.2f}")
+    return shown
+
+
+def beside(night: Night, more: Night) -> Table:
+    """A row per stage, then the night, and the same of the day after with its share."""
+    shown = Table("stage", title=f"{users(night)}, {night.size.count_events:,} events; then {more.run.day}")
+    for name in ("CPU s", "wall s", "one more day: CPU s", "wall s", "CPU s, of the night"):
+        shown.add_column(name, justify="right")
+    (cpu, wall), (more_cpu, more_wall) = (
+        [spent(one, name) for name in ("cpu_seconds", "wall_seconds")] for one in (night, more)
+    )
+    for row, stage in enumerate((*STAGES, "the night")):
+        cells = [f"{one[row]:.1f}" for one in (cpu, wall, more_cpu, more_wall)]
+        shown.add_row(stage, *cells, f"{more_cpu[row] / cpu[row]:.2f}")
     return shown
 
 

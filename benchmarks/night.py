@@ -5,6 +5,7 @@
     python benchmarks/night.py --users 20000 --items 5000 --bot 1000000  # the same shop without and with one bot
     python benchmarks/night.py --rescore                               # then new stock and rules, without training
     python benchmarks/night.py --sizes 1000 10000 --plot night.svg    # how a night grows, and one day more
+    python benchmarks/night.py --one-more-day --set holdout.keep_days=7  # the day after, by the proof of the night
 
 Everything is printed in one run, from fresh homes in a temporary folder.
 """
@@ -62,12 +63,16 @@ def main() -> None:
     ask.add_argument("--rescore", action="store_true", help="rescore after the night, timed")
     ask.add_argument("--sizes", type=int, nargs="+", metavar="USERS", help="two shops or more, and one day more")
     ask.add_argument("--plot", type=Path, metavar="SVG", help="of --sizes: where each stage's CPU seconds are drawn")
-    ask.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="of --sizes: settings of each night")
+    ask.add_argument("--one-more-day", action="store_true", help="a night and that of the day after, side by side")
+    ask.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="of these two: settings of each night")
     ask.add_argument("--day", type=dt.date.fromisoformat, default=dt.date(2026, 3, 1))
     told = ask.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if told.sizes:
             print_growth(told, Path(folder))
+            return
+        if told.one_more_day:
+            print_one_more_day(told, Path(folder))
             return
         home = Path(folder) / "shop"
         run = timed_night(told, home)
@@ -90,6 +95,15 @@ def print_growth(told: argparse.Namespace, folder: Path) -> None:
     Console(width=WIDEST).print(growth.table(found, more))
     if told.plot:
         told.plot.write_text(growth.plot(found))
+
+
+def print_one_more_day(told: argparse.Namespace, folder: Path) -> None:
+    """Both nights of a generated shop, stage by stage."""
+    next_day = told.day + dt.timedelta(days=1)
+    generate(folder, users=told.users, items=told.items, days=told.days + 1, last_day=next_day, seed=17)
+    Console(width=WIDEST).print(
+        growth.beside(*(growth.performed(folder, day, told.set) for day in (told.day, next_day)))
+    )
 
 
 def timed_night(told: argparse.Namespace, home: Path, bot: int = 0) -> Run:

@@ -1,8 +1,9 @@
 """### Train a challenger
 
 Trains a whole night under other settings, judges it by the gates, and measures it on the held-out days beside the run
-that readers' lists are made of. Nothing is published, whatever comes out. *Trigger* takes `day` (empty: that of the
-current release, so that both can be compared), `label`, and `settings`, such as `{"als.factors": 128}`.
+that readers' lists are made of. Nothing is published, whatever comes out. *Trigger* takes `day` (empty: that on which
+the current release was proved, so that both can be compared), `label`, and `settings`, such as `{"als.factors": 128}`.
+It carries no proof, whatever `holdout.keep_days` says.
 
 Is it better beyond chance, write its settings into `nightshelf.toml`: the next night is made by them. The figures stand
 in the log of `compare`; `nightshelf compare RUN` prints them again.
@@ -29,8 +30,9 @@ def train() -> str:
     told = params()
     with no_retry_of_errors_with_a_cure():
         root = home()
-        day = dt.date.fromisoformat(told["day"]) if told["day"] else comparing.current(root).day
-        return night.run(day=day, label=told["label"], overrides=told["settings"], publish=False, home=root).run_id
+        day = dt.date.fromisoformat(told["day"]) if told["day"] else comparing.current(root).proved_on
+        changes = told["settings"] | {"holdout.keep_days": 0}
+        return night.run(day=day, label=told["label"], overrides=changes, publish=False, home=root).run_id
 
 
 @task
@@ -54,7 +56,10 @@ def compare(challenger: str) -> list[dict]:
     params=MARKET
     | {
         "day": Param(
-            None, type=["null", "string"], format="date", description="Last day it may see; empty: the release's."
+            None,
+            type=["null", "string"],
+            format="date",
+            description="Last day it may see; empty: that of its proof.",
         ),
         "label": Param("challenger", type="string", pattern="^[a-z0-9-]{1,32}$", description="The run's name."),
         "settings": SETTINGS,

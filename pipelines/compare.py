@@ -41,11 +41,12 @@ def compare(run: Run, other: Run) -> list[Compared]:
 
     Raises BadSetting where their held-out days differ.
     """
-    windows = [(one.holdout_cut, one.day) for one in (run, other)]
+    windows = [(one.holdout_cut, one.proved_on) for one in (run, other)]
     if windows[0] != windows[1]:
         raise BadSetting(
             f"{run.run_id} is measured on the days after {windows[0][0]} up to {windows[0][1]}, {other.run_id} on "
-            f"those after {windows[1][0]} up to {windows[1][1]}. Compare runs of one day with one holdout.days."
+            f"those after {windows[1][0]} up to {windows[1][1]}. Compare runs of one day with one holdout.days; beside "
+            "one that carries a proof, a run of the day of that proof, with holdout.keep_days=0."
         )
     marts = Marts(run)
     lists = [pd.read_parquet(one.of("fuse", "held_out_lists.parquet")) for one in (run, other)]

@@ -31,7 +31,9 @@ INDIFFERENT = {"keep_days", "processes", "launcher", "history_steps", "history_l
 def write(run: Run, marts: Marts, folder: Path) -> dict[str, object]:
     """Write the tokenizer, and encoder and item vectors of each cut; what is told of them for model.json."""
     texts = item_texts(marts)
-    earlier = Run.load(run.models_of, run.home).of("train_profile") if run.models_of else _kept(run, marts)
+    earlier = None if run.models_of else _kept(run, marts)
+    if earlier is None and run.ranked_by:  # what a ranking reads comes with it
+        earlier = run.adopted("train_profile")
     told = _keep(run, marts, texts, earlier, folder) if earlier else _train(run, marts, texts, folder)
     return told | {"recipe": recipe(run)}
 

@@ -89,6 +89,15 @@ def _current(run: Run) -> list[pd.DataFrame]:
         return [release.execute(query.format(**asked)).df() for name, query in LISTS.items() if name in told]
 
 
+def _proof_of_current(run: Run) -> str | None:
+    """The run that proved the ranking of the release that this run may replace; None where it does not say."""
+    if not _may_replace(run):
+        return None
+    with warehouse.connect(run.home, run.settings) as release:
+        told = release.execute("select * from runs").df()
+    return told["proof_of"][0] if "proof_of" in told else None
+
+
 def _may_replace(run: Run) -> bool:
     """Whether readers have a release that the run may replace: one of a later day it does not look at either."""
     current = warehouse.current(run.home, run.settings)
@@ -206,9 +215,13 @@ def _against_popularity(figures: pd.DataFrame, placement: str) -> float | None:
 def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placement: str) -> dict[str, Any]:
     """On the same held-out days and users, tonight's lists are no worse than the current release's beyond chance.
 
-    Neither side knows anything of these days; docs/decisions/0012-against-current.md tells which lists these are.
+    Neither side knows anything of these days; docs/decisions/0012-against-current.md tells which lists these are. Two
+    releases that carry one proof have the same lists: there is nothing to choose.
     """
     name, expected = f"{placement}_against_current", "reaching 0, no worse beyond chance"
+    if run.proof_of and _proof_of_current(run) == run.proved_by:
+        told = f"nothing to measure: both are ranked as {run.proved_by} proved, equal by definition"
+        return check("night", name, True, told, expected)
     unaware = [lists for lists in before if len(lists) and lists["seen"].max() <= pd.Timestamp(run.holdout_cut)]
     if not unaware:
         told = f"nothing to measure: no release has lists that know no day after {run.holdout_cut}"

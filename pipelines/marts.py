@@ -109,8 +109,8 @@ class Marts:
 
     def held_out(self, placement: str) -> sparse.csr_matrix:
         """(U, I) 1 where a person bought in the held-out days; of `discover`, what they had not bought before."""
-        cut = self.run.holdout_cut
-        bought = self.bought(self.run.day, after=cut).multiply(self.people(self.run.day)[:, None]).tocsr()
+        cut, last = self.run.holdout_cut, self.run.proved_on
+        bought = self.bought(last, after=cut).multiply(self.people(last)[:, None]).tocsr()
         if placement == "discover":
             bought = sparse.csr_matrix(bought - bought.multiply(self.bought(cut)))
             bought.eliminate_zeros()

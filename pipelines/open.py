@@ -8,7 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import check, device, offsite, plan, pseudonyms, retention, rules, run, settings, shortages, warehouse
+from pipelines import (
+    check,
+    device,
+    offsite,
+    plan,
+    proved,
+    pseudonyms,
+    retention,
+    rules,
+    run,
+    settings,
+    shortages,
+    warehouse,
+)
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
@@ -40,15 +53,15 @@ def open_run(
     now = dt.datetime.now(dt.UTC)  # the one look at the clock: every later stage reads `opened_at`
     stock_until = _local_day(fired_at or now, resolved.shop.timezone) if models_of else None
     with shortages.named(root, f"{day}.{label}", "open"):
-        told = described(root, resolved, day, label, now, stock_until)
-        opened = _as_before(replace(told, admit_anyway=admit_anyway, start_anyway=start_anyway, models_of=models_of))
+        told = described(root, resolved, day, label, now, stock_until, models_of)
+        opened = _as_before(replace(told, admit_anyway=admit_anyway, start_anyway=start_anyway))
         warehouse.of(root, resolved).ready()
         offsite.ready(root, resolved)
         if run.is_worked_on(root, run.FORGETTING, now):
             raise RunBusy("Users are being forgotten: a run would bring them back. Wait until that is done.")
         run.take_lease(root, opened.run_id, owner, now)
         try:
-            retention.clear_runs(root, resolved, now)
+            retention.clear_runs(root, resolved, now, needed=(opened.models_of, opened.proof_of))
             if not models_of:
                 plan.refuse(opened)
             opened.folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +79,7 @@ def described(
     label: str,
     now: dt.datetime,
     stock_until: dt.date | None = None,
+    models_of: str | None = None,
 ) -> Run:
     """The run as it would be opened now, under the rules of the day on which people see it; raises BadInput, BadRules,
     NoDataForDay, or BadSetting for what is wrong in `audit.csv` or a device that is not here, where it could not."""
@@ -73,7 +87,7 @@ def described(
     files = check.inputs(home, told, day, stock_until)
     asked.read(home, told.shelves)  # lists do not depend on it, but a mistake shall not wait for them
     seen_on = max(day + dt.timedelta(days=1), stock_until or day)
-    return Run(
+    seen = Run(
         home=home,
         run_id=f"{day}.{label}",
         day=day,
@@ -84,9 +98,11 @@ def described(
         code_version=run.code_version(),
         packages=run.package_versions(),
         rules=rules.in_force(home, seen_on, told.shelves),
+        models_of=models_of,
         follows=_follows(home, told, day, label),
         asked=asked.digest(home),
     )
+    return proved.settled(seen)
 
 
 def _follows(home: Path, told: settings.Settings, day: dt.date, label: str) -> str | None:

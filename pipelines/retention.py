@@ -4,10 +4,10 @@ import datetime as dt
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from pipelines import raw, warehouse
+from pipelines import proved, raw, warehouse
 from pipelines.raw import RawFile, removed
 from pipelines.raw.removed import Removed
 from pipelines.run import BACKFILL, Run, is_worked_on
@@ -16,10 +16,11 @@ from pipelines.settings import Settings
 GONE = ".gone"  # a folder that is being removed
 
 
-def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
+def clear_runs(home: Path, told: Settings, now: dt.datetime, needed: Collection[str | None] = ()) -> list[str]:
     """Remove runs beyond the newest `retention.runs` that the gate judged and as many that stopped before, backfilled
     days beyond the newest `retention.backfills`, and what runs that died left elsewhere. The run behind the current
-    release stays, and that of its models. Returns the names of the removed."""
+    release stays, that of its models, those whose proof is carried, and what is `needed`. Returns the names of the
+    removed."""
     folders = [path for path in (home / "runs").glob("*/") if path.suffix != GONE]
     dead = {path.name: path for path in folders if not is_worked_on(home, path.name, now)}
     current = (warehouse.of(home, told).current() or "").rpartition(".")[0]
@@ -30,6 +31,8 @@ def clear_runs(home: Path, told: Settings, now: dt.datetime) -> list[str]:
     stopped = [name for name in nights if name not in whole]
     limits = [(whole, told.retention.runs), (stopped, told.retention.runs), (backfilled, told.retention.backfills)]
     keep = made_current | {name for names, count in limits for name in _newest(dead, names, count)}
+    at_work = {path.name for path in folders} - {*dead}
+    keep |= {proved.of(home, name) for name in keep | at_work if name} | {*needed}
     gone = [name for name in dead if name not in keep]
     for name in gone:
         _remove(dead[name])

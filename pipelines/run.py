@@ -78,6 +78,8 @@ class Run:
     start_anyway: Override | None = None  # nor does this: it lets a night begin that seems to have no room
     publish_anyway: Override | None = None  # nor does this: it lets out what only a person may
     models_of: str | None = None  # the run whose models serve here instead of new ones
+    proof_of: str | None = None  # the run whose rankings and figures on held-out days serve here, proved there
+    proves_because: str | None = None  # why no earlier proof serves, where one could have: it decides no row
     follows: str | None = None  # the release that readers had before the run's day, where shelves shall differ from it
     asked: str | None = None  # hash of `audit.csv`, whose pairs are told of; the users that it names are not kept here
 
@@ -100,21 +102,42 @@ class Run:
         """The trainings of a night, oldest first, and the last day that each may see.
 
         `holdout` is measured on the held-out days after it; the windows before (`holdout_2`, …) only teach the ranker;
-        `final` is published.
+        `final` is published, and all that a night trains which carries a proof.
         """
-        days, windows = self.settings.holdout.days, self.settings.holdout.windows
-        names = {"final": 0, "holdout": 1} | {f"holdout_{number}": number for number in range(2, windows + 1)}
-        return {name: self.day - dt.timedelta(days=days * number) for name, number in reversed(names.items())}
+        if self.proof_of:
+            return {"final": self.day}
+        windows = range(2, self.settings.holdout.windows + 1)
+        names = {"final": 0, "holdout": 1} | {f"holdout_{number}": number for number in windows}
+        return {name: self._before_proof(number) for name, number in reversed(names.items())}
 
     @property
     def holdout_cuts(self) -> list[dt.date]:
-        """The cuts before the run's day, oldest first."""
-        return list(self.cuts.values())[:-1]
+        """The days before the run's own between which the windows lie, oldest first."""
+        days = map(self._before_proof, range(self.settings.holdout.windows, -1, -1))
+        return [day for day in days if day < self.day]
 
     @property
     def holdout_cut(self) -> dt.date:
         """Last day that the measured models may see; the held-out days follow it."""
-        return self.cuts["holdout"]
+        return self._before_proof(1)
+
+    @property
+    def proved_by(self) -> str:
+        """The run that proved the rankings: itself, or an earlier one."""
+        return self.proof_of or self.models_of or self.run_id
+
+    @property
+    def proved_on(self) -> dt.date:
+        """The last of the held-out days: the run's own, or that of the run whose proof it carries."""
+        return dt.date.fromisoformat(self.proof_of.partition(".")[0]) if self.proof_of else self.day
+
+    @property
+    def ranked_by(self) -> str | None:
+        """The run whose rankings and figures serve here instead of new ones."""
+        return self.models_of or self.proof_of
+
+    def _before_proof(self, windows: int) -> dt.date:
+        return self.proved_on - dt.timedelta(days=self.settings.holdout.days * windows)
 
     @property
     def told_rules(self) -> list[dict[str, Any]]:
@@ -124,10 +147,11 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides the run's rows: day, settings (but for what is kept of earlier nights, and
-        where copies go), code, inputs, rules, whose models serve, the release that it follows, and what is asked."""
+        where copies go), code, inputs, rules, whose models and proof serve, the release it follows, what is asked."""
         told = self.settings.model_dump(mode="json", exclude={"retention", "store"})
         decided = [self.code_version, dict(self.inputs), self.told_rules, self.models_of, self.follows]
         decided += [self.asked] if self.asked else []
+        decided += [{"proof_of": self.proof_of}] if self.proof_of else []
         return digest([self.run_id, told, *decided])
 
     def has(self, stage: str) -> bool:
@@ -144,9 +168,9 @@ class Run:
         return self.folder.joinpath(stage, *path)
 
     def adopted(self, stage: str) -> Path:
-        """That stage of the run whose models serve here; raises StageNotReady when it is gone."""
-        assert self.models_of is not None
-        return Run.load(self.models_of, self.home).of(stage)
+        """That stage of the run whose models, or whose proof, serve here; raises StageNotReady when it is gone."""
+        assert self.ranked_by is not None
+        return Run.load(self.ranked_by, self.home).of(stage)
 
     def save(self) -> None:
         """Write `run.json`, unless it says so already."""
@@ -164,6 +188,8 @@ class Run:
             "start_anyway": self.start_anyway and asdict(self.start_anyway),
             "publish_anyway": self.publish_anyway and asdict(self.publish_anyway),
             "models_of": self.models_of,
+            "proof_of": self.proof_of,
+            "proves_because": self.proves_because,
             "follows": self.follows,
             "asked": self.asked,
         }
@@ -196,6 +222,8 @@ class Run:
             start_anyway=Override(**record["start_anyway"]) if record.get("start_anyway") else None,
             publish_anyway=Override(**record["publish_anyway"]) if record.get("publish_anyway") else None,
             models_of=record.get("models_of"),
+            proof_of=record.get("proof_of"),
+            proves_because=record.get("proves_because"),
             follows=record.get("follows"),
             asked=record.get("asked"),
         )

@@ -179,6 +179,9 @@ class Bots(Section):
 class Holdout(Section):
     days: int = Field(14, ge=1, description="Length of a window kept apart; the last one measures the night.")
     windows: int = Field(2, ge=1, le=12, description="Windows before the run's day; all of them teach the ranker.")
+    keep_days: int = Field(
+        0, ge=0, description="Days for which an earlier night's rankings, figures and encoder are carried; 0: never."
+    )
 
 
 class Als(Section):

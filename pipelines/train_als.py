@@ -79,31 +79,35 @@ def _serve_again(run: Run, marts: Marts, error: Diverged) -> tuple[dict[str, ALS
 
     Each part takes what knows most of the days up to its own cut, and nothing after it.
     """
-    earlier = _last_good(run)
-    known = _cuts(earlier) if earlier else {}
-    chosen = {
-        part: max((p for p, cut in known.items() if cut <= until), key=lambda p: known[p], default=None)
-        for part, until in marts.cuts.items()
-    }
-    if earlier is None or None in chosen.values():
+    earlier = _last_good(run, marts)
+    if earlier is None:
         raise error
+    known, chosen = _cuts(earlier), _parts(earlier, marts)
     LOG.warning("%s train_als: %s. The factors of %s serve tonight.", run.run_id, error, known["final"])
     before = Vocabulary.load(earlier / "items.json")
     models = {
-        part: ALSModel.load(earlier / str(chosen[part]), items=before).carried(
+        part: ALSModel.load(earlier / chosen[part], items=before).carried(
             before, marts.items, marts.interactions(until)
         )
         for part, until in marts.cuts.items()
     }
-    return models, {part: known[str(one)] for part, one in chosen.items()}
+    return models, {part: known[one] for part, one in chosen.items()}
 
 
-def _last_good(run: Run) -> Path | None:
-    """The folder of the newest earlier run of the label whose factors are at most `als.serve_days` old."""
+def _last_good(run: Run, marts: Marts) -> Path | None:
+    """The folder of the newest earlier run of the label with factors for each part, at most `als.serve_days` old."""
     oldest = run.day - dt.timedelta(days=run.settings.als.serve_days)
     days = (run.day - dt.timedelta(days=age) for age in range(1, run.settings.als.serve_days + 1))
     folders = (run.home / "runs" / f"{day}.{run.label}" / "train_als" for day in days)
-    return next((one for one in folders if (one / "model.json").exists() and _cuts(one)["final"] >= oldest), None)
+    young = (one for one in folders if (one / "model.json").exists() and _cuts(one)["final"] >= oldest)
+    return next((one for one in young if len(_parts(one, marts)) == len(marts.cuts)), None)
+
+
+def _parts(folder: Path, marts: Marts) -> dict[str, str]:
+    """For each of tonight's cuts the earlier factors that know most of the days up to it, and none after it."""
+    known = _cuts(folder)
+    able = {part: [one for one, day in known.items() if day <= until] for part, until in marts.cuts.items()}
+    return {part: max(ones, key=known.__getitem__) for part, ones in able.items() if ones}
 
 
 def _cuts(folder: Path) -> dict[str, dt.date]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def run(run: Run, folder: Path) -> None:
     for part, until in marts.cuts.items():
         if run.models_of:
             adopt.readers(run, marts, part, folder / part)
+        elif run.proof_of:
+            _go_on(run, marts, until, folder / part)
         else:
             sequence = _train_readers(run, marts, until, sequence, folder / part)
         _read_histories(marts, until, folder / part, device.chosen(run.settings))
@@ -46,6 +49,27 @@ def _train_readers(
     attention = _train_history(run, marts, item_vectors, until)
     attention.save(folder)
     return _personalize(run, marts, item_vectors, until, attention, start, folder)
+
+
+def _go_on(run: Run, marts: Marts, until: dt.date, folder: Path) -> None:
+    """Write the networks that read histories, taught by the days up to now. Which of them foretells better was measured
+    when the carried proof was made: by now they know the days of that."""
+    item_vectors = np.load(folder / "item_vectors.npy")
+    _train_history(run, marts, item_vectors, until).save(folder)
+    shutil.copy(run.adopted("train_profile") / "final" / personalization.RECORD, folder)
+    if (sequence := adopt.sequence(run, marts)) is None:
+        return
+    try:
+        sequence = _train_sequence(run, item_vectors, _readable(marts, until), sequence)
+    except NothingToLearn as error:
+        LOG.warning("%s reads histories as the proof did: %s", folder.name, error)
+    sequence.save(folder)
+
+
+def _readable(marts: Marts, until: dt.date) -> Histories:
+    """The histories that teach: those of people."""
+    histories = marts.histories(until)
+    return replace(histories, positions=np.where(marts.people(until)[:, None], histories.positions, -1))
 
 
 def _read_histories(marts: Marts, until: dt.date, folder: Path, place: str) -> None:
@@ -71,10 +95,8 @@ def _personalize(
 
     The attention has learnt from those days and the sequence has not: a tie of true worth goes to the attention.
     """
-    histories, people = marts.histories(until), marts.people(until)
-    readable = replace(histories, positions=np.where(people[:, None], histories.positions, -1))
-    tested = _tested(np.flatnonzero(people))
-    seen, wanted = withhold_last_day(readable, tested)
+    tested = _tested(np.flatnonzero(marts.people(until)))
+    seen, wanted = withhold_last_day(_readable(marts, until), tested)
     figures = {"attention": personalization.measure(attention, item_vectors, seen, tested, wanted), "sequence": np.nan}
     sequence = start
     try:

@@ -419,7 +419,7 @@ def test_a_backfill_builds_each_day_that_is_not_done(bag, metadata, tmp_path, mo
 def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypatch):
     """A rescore, a challenger that is not published and is compared, a user to forget and an item to take out, with who
     asked."""
-    made, asked = type("Made", (), {"run_id": f"{DAY}.made", "day": DAY}), []
+    made, asked = type("Made", (), {"run_id": f"{DAY}.made", "proved_on": DAY}), []
     monkeypatch.setenv("NIGHTSHELF_HOME", str(tmp_path))
     monkeypatch.setattr(rescore, "perform", lambda **told: asked.append(told) or made)
     monkeypatch.setattr(night, "run", lambda **told: asked.append(told) or made)
@@ -428,14 +428,14 @@ def test_what_people_trigger_reaches_the_verbs(bag, metadata, tmp_path, monkeypa
     monkeypatch.setattr(compare, "compare", lambda *told: asked.append(told) or [])
     monkeypatch.setattr(forget, "forget", lambda *told: asked.append(told))
     monkeypatch.setattr(hotfix, "exclude", lambda *told: asked.append(told[:4]) or made)
-    rules = {"shelve.length": 5}
+    rules, changes = {"shelve.length": 5}, {"als.factors": 8, "holdout.keep_days": 0}
     assert run_dag(bag.dags["rescore_recommendations"], {"settings": rules})[0] == "success"
     assert run_dag(bag.dags["train_challenger"], {"settings": {"als.factors": 8}})[0] == "success"
     assert run_dag(bag.dags["forget_user"], {"users": ["u1"], "why": "asked for it"})[0] == "success"
     assert run_dag(bag.dags["hotfix_exclude"], {"item": "i1", "why": "recalled"})[0] == "success"
     assert asked == [
         {"run_id": None, "label": "rescore", "overrides": rules, "publish": True, "home": tmp_path},
-        {"day": DAY, "label": "challenger", "overrides": {"als.factors": 8}, "publish": False, "home": tmp_path},
+        {"day": DAY, "label": "challenger", "overrides": changes, "publish": False, "home": tmp_path},
         (f"{DAY}.made", made),
         (["u1"], "asked for it", "dag_test", tmp_path),
         (tmp_path, "i1", "recalled", "dag_test"),

@@ -20,8 +20,8 @@ LOG = logging.getLogger("nightshelf")
 @stage
 def run(run: Run, folder: Path) -> None:
     """Write candidates.parquet (placement, user, item, score, one part per source), the rankings, the figures, and
-    held_out_lists with the candidates behind them."""
-    if run.models_of:
+    held_out_lists; the candidates behind these lie with the run that proved them."""
+    if run.ranked_by:
         _adopt(run, folder)
     else:
         _learn(run, folder)
@@ -48,11 +48,13 @@ def _taught(run: Run, told: Sequence[Notes], chosen: Mapping[str, str]) -> dict[
 
 
 def _adopt(run: Run, folder: Path) -> None:
-    """The rankings of another run; with the figures and the held-out lists that were made when they were learnt."""
+    """The rankings of another run; with the figures and the held-out lists that were made when they were learnt, of
+    items that the catalogue still names."""
     before = run.adopted("fuse")
-    for name in ("fusion.json", "metrics.json", "held_out_candidates.parquet"):
+    for name in ("fusion.json", "metrics.json"):
         shutil.copy(before / name, folder)
     held_out = pd.read_parquet(before / "held_out_lists.parquet")
+    held_out = held_out[Marts(run).items.positions(held_out["item_id"]) >= 0]
     held_out.assign(run_id=run.run_id).to_parquet(folder / "held_out_lists.parquet", index=False)
     chosen = json.loads((folder / "fusion.json").read_text())
     for placement in LEARNED:

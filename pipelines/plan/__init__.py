@@ -40,8 +40,8 @@ class Estimate:
 
 def foretell(run: Run, last: Night | None) -> list[Estimate]:
     """By stage, what the run will take."""
-    size = sizes.of(run, last)
-    return [estimate(stage, size, run.settings, last) for stage in NEEDS]
+    size, told = sizes.of(run, last), needs.trained(run.settings, bool(run.proof_of))
+    return [estimate(stage, size, told, last) for stage in NEEDS]
 
 
 def estimate(stage: str, size: Size, told: Settings, last: Night | None) -> Estimate:

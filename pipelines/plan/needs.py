@@ -62,6 +62,13 @@ def nothing(size: Size, told: Settings) -> float:
     return 0.0
 
 
+def trained(told: Settings, carries_proof: bool) -> Settings:
+    """The settings as a night's work tells them: one that carries a proof trains, and learns from, no window."""
+    if not carries_proof:
+        return told
+    return told.model_copy(update={"holdout": told.holdout.model_copy(update={"windows": 0})})
+
+
 def cuts(told: Settings) -> int:
     """Trainings of a night."""
     return told.holdout.windows + 1

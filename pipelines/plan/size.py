@@ -44,17 +44,23 @@ class Night:
 
 
 def last_night(home: Path) -> Night | None:
-    """The newest night that came as far as the gate by models of its own; None without one that can be read."""
+    """The newest night that came as far as the gate by models and a proof of its own; None without one that can be
+    read."""
     whole = [path for path in (home / "runs").glob("*/run.json") if (path.parent / "validate" / "stage.json").exists()]
-    records = [record for record in map(_json, whole) if not record.get("models_of")]
+    records = [record for record in map(_json, whole) if not record.get("models_of") and not record.get("proof_of")]
     for record in sorted(records, key=lambda record: (record["day"], record["opened_at"]), reverse=True):
         try:
             run = Run.load(record["run_id"], home)
         except BadSetting:  # of other code, whose settings are none any more
             continue
         if (run.folder / "clean" / "cleaned.json").exists():
-            return Night(run, _size_of(run), costs(run.folder), _disk_bytes(run))
+            return was(run)
     return None
+
+
+def was(run: Run) -> Night:
+    """What a finished run was."""
+    return Night(run, _size_of(run), costs(run.folder), _disk_bytes(run))
 
 
 def of(run: Run, last: Night | None) -> Size:

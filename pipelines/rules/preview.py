@@ -175,12 +175,14 @@ def _shown(placed: Sequence[Placed]) -> pd.DataFrame:
 
 
 def _losses(run: Run, marts: Marts, wanted: Sequence[Rule]) -> Iterator[Mapping]:
-    """What people would have missed on the held-out days, had the rules been those; nothing where the run learnt
-    nothing itself."""
-    if run.models_of:
+    """What people would have missed on the held-out days, had the rules been those, told by the run that proved the
+    ranking; nothing where another's models serve, or that run is gone."""
+    if run.models_of or not (run.home / "runs" / run.proved_by).exists():
         return
-    then = {one.placement: one for one in worth.lists(run, marts, wanted)}
-    for now in worth.lists(run, marts, run.rules):
+    proof = Run.load(run.proved_by, run.home)
+    marts = Marts(proof) if run.proof_of else marts
+    then = {one.placement: one for one in worth.lists(proof, marts, wanted)}
+    for now in worth.lists(proof, marts, run.rules):
         bought = marts.held_out(now.placement)[now.users]
         gains = [metrics.ndcg_at(one.shelf, bought, worth.AT) for one in (now, then[now.placement])]
         yield worth.interval(now.placement, gains[0] - gains[1], run.settings.seed) | {

@@ -25,7 +25,7 @@ def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
     queries = typed.answered(run, marts)
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
-    ranking, weights, records = _adopted(run) if run.models_of else _learnt(run, marts, lexical, queries)
+    ranking, weights, records = _adopted(run) if run.ranked_by else _learnt(run, marts, lexical, queries)
     own = Personal(Leanings.of(run, marts, "final"), weights)
     for one in (ranking, own):
         one.save(folder)

@@ -1,7 +1,6 @@
 """Worth: what the list builder, and each thing that it heeds, costs and gains on held-out days that the lists know
 nothing of."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,11 +89,7 @@ def _shared(run: Run, marts: Marts, then: Then) -> Placing:
 def figures(run: Run, marts: Marts) -> list[dict]:
     """`<placement>/shelf/<measure>` of lists built without any rule, `<placement>/fused/<measure>` of the ranking alone
     where no stage before told it, `<placement>/loss_by_shelf/ndcg_at_10`, and `<placement>/change_by_<part>/<measure>`
-    of each part of the list builder that is on: with it less without it. Where another run's models serve, its figures.
-    """
-    if run.models_of:
-        told = json.loads((run.adopted("shelve") / "metrics.json").read_text())
-        return [record for record in told if record["metric"].split("/")[0] in LEARNED]
+    of each part of the list builder that is on: with it less without it."""
     vectors = centred(np.load(run.of("train_profile", "holdout", "item_vectors.npy")))
     records = []
     for then in _at_the_cut(run, marts, ()):

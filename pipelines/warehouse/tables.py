@@ -131,6 +131,8 @@ def write_runs(run: Run, folder: Path) -> None:
         "settings": run.settings.model_dump_json(),
         "packages": json.dumps(dict(run.packages), sort_keys=True),
         "models_of": run.models_of or run.run_id,
+        "proof_of": run.proved_by,
+        "proved_on": run.proved_on,
         "fusion": chosen["for_you"],
         "fusion_discover": chosen["discover"],
         "fusion_buy_again": chosen["for_you"],  # the same ranking of what was bought
