@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMED, WIDE, HIGH = 130, 420, 12  # pixels of the plot: a stage's name, the longest bar, one bar
 
 
-def performed(home: Path, day: dt.date, told: Sequence[str]) -> Night:
+def performed(home: Path, day: dt.date, told: Sequence[str], label: str = "nightly") -> Night:
     """A night in a process of its own, so that none stands on what an earlier one left in memory."""
     changes = [part for one in told for part in ("--set", one)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NIGHTSHELF_HOME": str(home)}
-    asked = [sys.executable, "-m", "pipelines", "night", "--day", str(day), *changes]
+    asked = [sys.executable, "-m", "pipelines", "night", "--day", str(day), "--label", label, *changes]
     subprocess.run(asked, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return size.was(Run.load(f"{day}.nightly", home))
+    return size.was(Run.load(f"{day}.{label}", home))
 
 
 def spent(night: Night, name: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,8 @@ from pipelines import (
 from pipelines.audit import asked
 from pipelines.errors import BadSetting, RunBusy
 from pipelines.run import Override, Run
+
+LOG = logging.getLogger("nightshelf")
 
 
 def open_run(
@@ -69,6 +72,8 @@ def open_run(
         except BaseException:
             run.release_lease(root, opened.run_id, owner)
             raise
+    if decided := proved.told(opened):
+        LOG.info(decided)
     return opened
 
 

@@ -5,7 +5,6 @@ docs/decisions/0038-carried-proof.md tells what is carried and what is not.
 
 import datetime as dt
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from pipelines import warehouse
 from pipelines.run import Run
 from pipelines.settings import Settings
 
-LOG = logging.getLogger("nightshelf")
 TAKEN_FROM = ("fuse", "shelve", "search")  # stages of a proof that the same stages of a night read
 WHOLE = ("train_als", "train_profile", *TAKEN_FROM, "validate")
 HARMLESS: dict[str, Any] = dict.fromkeys(
@@ -38,12 +36,14 @@ def settled(run: Run) -> Run:
         return replace(run, proof_of=of(run.home, run.models_of))
     if not run.settings.holdout.keep_days:
         return run
-    found = _as_before(run) or _decided(run)
-    if found.proof_of:
-        LOG.info("%s carries the proof of %s", run.run_id, found.proof_of)
-    else:
-        LOG.info("%s proves anew: %s", run.run_id, found.proves_because)
-    return found
+    return _as_before(run) or _decided(run)
+
+
+def told(run: Run) -> str | None:
+    """What was decided, for a person; None where there was nothing to decide."""
+    if run.proof_of and not run.models_of:
+        return f"{run.run_id} carries the proof of {run.proof_of}: it trains what is published alone"
+    return run.proves_because and f"{run.run_id} proves its rankings anew: {run.proves_because}"
 
 
 def of(home: Path, run_id: str) -> str | None:

@@ -77,6 +77,7 @@ def contest(folder: Path, ours: pd.DataFrame, before: list[pd.DataFrame], placem
     ours.to_parquet(folder / "held_out_lists.parquet")
     day, cut = dt.date(2026, 3, 1), dt.date(2026, 2, 15)
     run = SimpleNamespace(day=day, holdout_cut=cut, settings=Settings(), of=lambda *path: folder / path[-1])
+    run.proved_on, run.proof_of = day, None
     held_out, earlier = (sparse.csr_matrix(np.tile(row, (40, 1))) for row in ([1.0, 0.0, 1.0], [0.0, 0.0, 1.0]))
     marts = SimpleNamespace(
         users=Vocabulary(f"u{n:02}" for n in range(40)),

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import plan
+from pipelines import plan, proved
 from pipelines.plan import Estimate, room, shown
 from pipelines.plan import size as sizes
 from pipelines.plan.needs import MARGIN, MIB
@@ -17,10 +17,8 @@ def tell(console: Console, run: Run) -> None:
     told = plan.foretell(run, last)
     console.print(table(run, told, last))
     console.print(f"Told by {_sources(told, last)}.", highlight=False)
-    if run.proof_of:
-        console.print(f"It carries the proof of {run.proof_of}: only what is published is trained.", highlight=False)
-    elif run.proves_because:
-        console.print(f"It proves its rankings anew: {run.proves_because}.", highlight=False)
+    if decided := proved.told(run):
+        console.print(f"{decided}.", highlight=False)
     free = ", ".join(f"{shown(one.free_bytes)} free under {one.folders[0]}" for one in room.disks({run.home: 0.0}))
     console.print(f"This machine has {shown(room.memory_bytes())} of memory, and {free}.", highlight=False)
     plan.refuse(run)
