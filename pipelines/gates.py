@@ -70,7 +70,7 @@ def checks(run: Run, marts: Marts, frames: dict[str, pd.DataFrame]) -> list[dict
         ratio = _against_popularity(figures, placement)
         made.append(_at_least(f"{placement}_against_popularity", ratio, gates.min_against_popularity))
         made.append(_against_current(run, marts, before, placement))
-    made.append(_search_against_current(figures, _search_of_current(run)))
+    made.append(_search_against_current(figures, _search_of_current(run), _same_proof(run)))
     return [one | {"level": "ask"} if gates.ask and one["check_name"] in OF_TASTE else one for one in made]
 
 
@@ -89,13 +89,15 @@ def _current(run: Run) -> list[pd.DataFrame]:
         return [release.execute(query.format(**asked)).df() for name, query in LISTS.items() if name in told]
 
 
-def _proof_of_current(run: Run) -> str | None:
-    """The run that proved the ranking of the release that this run may replace; None where it does not say."""
-    if not _may_replace(run):
+def _same_proof(run: Run) -> str | None:
+    """That the release which the run may replace has the proof that the run carries, where it has."""
+    if not run.proof_of or not _may_replace(run):
         return None
     with warehouse.connect(run.home, run.settings) as release:
         told = release.execute("select * from runs").df()
-    return told["proof_of"][0] if "proof_of" in told else None
+    if "proof_of" not in told or told["proof_of"][0] != run.proof_of:
+        return None
+    return f"nothing to measure: both are ranked as {run.proof_of} proved, equal by definition"
 
 
 def _may_replace(run: Run) -> bool:
@@ -219,8 +221,7 @@ def _against_current(run: Run, marts: Marts, before: list[pd.DataFrame], placeme
     releases that carry one proof have the same lists: there is nothing to choose.
     """
     name, expected = f"{placement}_against_current", "reaching 0, no worse beyond chance"
-    if run.proof_of and _proof_of_current(run) == run.proved_by:
-        told = f"nothing to measure: both are ranked as {run.proved_by} proved, equal by definition"
+    if told := _same_proof(run):
         return check("night", name, True, told, expected)
     unaware = [lists for lists in before if len(lists) and lists["seen"].max() <= pd.Timestamp(run.holdout_cut)]
     if not unaware:
@@ -248,10 +249,12 @@ def _search_of_current(run: Run) -> float | None:
     return told[0] if told else None
 
 
-def _search_against_current(figures: pd.DataFrame, low: float | None) -> dict[str, Any]:
-    """Tonight's interval of search is not all below the current release's; their held-out days differ."""
-    if SEARCH not in figures.index or low is None:
-        return check("night", "search_against_current", True, "nothing to measure", "no worse beyond chance")
+def _search_against_current(figures: pd.DataFrame, low: float | None, same: str | None = None) -> dict[str, Any]:
+    """Tonight's interval of search is not all below the current release's; their held-out days differ, unless they are
+    the `same`."""
+    if SEARCH not in figures.index or low is None or same:
+        told = same or "nothing to measure"
+        return check("night", "search_against_current", True, told, "no worse beyond chance")
     now, expected = figures.loc[SEARCH], f"reaching {low:g}, the low end of the current release"
     told = f"{now['value']:g} ({now['low']:g} to {now['high']:g})"
     return check("night", "search_against_current", bool(now["high"] >= low), told, expected)
