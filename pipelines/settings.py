@@ -228,7 +228,7 @@ class Profile(Section):
         60.0, gt=0, description="Minutes after which one training of the encoder ends, whatever its state."
     )
     keep_days: int = Field(
-        0, ge=0, description="Days for which an earlier night's encoder is kept: only new texts are read; 0: never."
+        0, ge=0, description="Days for which an earlier encoder is kept: only new texts are read; 0: while a proof is."
     )
     history_steps: int = Field(300, ge=1, description="Training steps of the attention over a user's history.")
     history_length: int = Field(50, ge=1, description="Latest items of a user that the attention reads.")
