@@ -24,10 +24,10 @@ from pipelines.rules.preview import preview
 from pipelines.run import Run
 from pipelines.settings import Settings
 from tests.conftest import LAST_DAY, SMALL, deliver, event, linked
+from tests.lake import run_of
 from tests.test_forget import holding
 from tests.test_rescore import RULES
 
-pytestmark = pytest.mark.slow
 NEXT = LAST_DAY + dt.timedelta(days=1)
 PASSED = {"admit.filled_stop_below": 0, "admit.mix_stop_above": 100}  # a day on which people did nothing but buy
 CARRYING = SMALL | PASSED | {"holdout.keep_days": 7}
@@ -82,6 +82,19 @@ def under(told: Settings, section: str, **changes: object) -> Settings:
     return told.model_copy(update={section: getattr(told, section).model_copy(update=changes)})
 
 
+def test_its_days_are_those_of_the_proof_but_for_what_is_published(tmp_path: Path):
+    """Two windows of a week before the fourth, and the seventh, on which the only training ends."""
+    day = dt.date(2026, 3, 7)
+    own = run_of(tmp_path, day, **{"holdout.days": 7, "holdout.windows": 2})
+    run = dataclasses.replace(own, proof_of="2026-03-04.nightly")
+    assert own.cuts == {"holdout_2": dt.date(2026, 2, 21), "holdout": dt.date(2026, 2, 28), "final": day}
+    assert (own.proved_on, own.holdout_cuts) == (day, [dt.date(2026, 2, 21), dt.date(2026, 2, 28)])
+    assert (run.cuts, run.proved_on, run.holdout_cut) == ({"final": day}, dt.date(2026, 3, 4), dt.date(2026, 2, 25))
+    assert run.holdout_cuts == [dt.date(2026, 2, 18), dt.date(2026, 2, 25), dt.date(2026, 3, 4)]
+    assert run.fingerprint != own.fingerprint
+
+
+@pytest.mark.slow
 def test_it_has_the_figures_and_lists_of_the_proof_and_says_so(proof: Run, later: Run):
     """Every figure on held-out days and every held-out list is of the earlier night, which `runs` and run.json name;
     its gate compares nothing with the release that has the same proof, and passed."""
@@ -99,6 +112,7 @@ def test_it_has_the_figures_and_lists_of_the_proof_and_says_so(proof: Run, later
     assert checks["observed"].tolist() == [told] * 3
 
 
+@pytest.mark.slow
 def test_it_trains_what_is_published_and_no_window(proof: Run, later: Run):
     """Factors learn anew from all days, the network of histories goes on, the encoder and what was chosen stay."""
     for stage in ("train_als", "train_neighbours", "train_profile"):
@@ -115,6 +129,7 @@ def test_it_trains_what_is_published_and_no_window(proof: Run, later: Run):
         assert proof.of(stage, *path).read_bytes() == later.of(stage, *path).read_bytes()
 
 
+@pytest.mark.slow
 def test_people_and_things_of_the_day_are_served(later: Run):
     """The newcomer has shelves of the newcomer's own, and the new thing stands on shelves of others."""
     newcomer = (
@@ -127,6 +142,7 @@ def test_people_and_things_of_the_day_are_served(later: Run):
     assert marts.items.positions([NEW_ITEM["item_id"]])[0] == marts.users.positions(["a-newcomer"])[0] == 0
 
 
+@pytest.mark.slow
 def test_it_is_decided_once(later: Run, tmp_path: Path):
     """Opened again it is the same run, also when the proof is gone that it has read; one that has still to read it
     proves anew, and says why."""
@@ -143,6 +159,7 @@ def test_it_is_decided_once(later: Run, tmp_path: Path):
     assert (told.proof_of, proved.told(told)) == (None, f"{later.run_id} proves its rankings anew: {because}")
 
 
+@pytest.mark.slow
 def test_what_a_proof_hangs_on_proves_anew(proof: Run, later: Run, monkeypatch: pytest.MonkeyPatch):
     """Another setting of the models, of search or of shelves, other code, days beyond the bound, another label, a
     release that readers were taken back from: each is named. What decides no figure changes nothing."""
@@ -166,6 +183,7 @@ def test_what_a_proof_hangs_on_proves_anew(proof: Run, later: Run, monkeypatch: 
     assert proved.settled(on(later, day)).proves_because == because
 
 
+@pytest.mark.slow
 def test_a_proof_that_the_gate_stopped_is_not_carried(later: Run, tmp_path: Path):
     """Nor one that is not whole."""
     home = linked(later.home, tmp_path / "home")
@@ -179,6 +197,7 @@ def test_a_proof_that_the_gate_stopped_is_not_carried(later: Run, tmp_path: Path
     assert proved.settled(wanted).proves_because == f"{later.proof_of} did not finish search"
 
 
+@pytest.mark.slow
 def test_a_night_that_proves_anew_does_without_what_was_carried(proof: Run, later: Run):
     """Factors and encoders as of the windows are those of the night that trained them, not of the one since."""
     wanted = on(later, NEXT + dt.timedelta(days=1), settings=under(later.settings, "profile", keep_days=7))
@@ -187,6 +206,7 @@ def test_a_night_that_proves_anew_does_without_what_was_carried(proof: Run, late
     assert encoders._kept(wanted, marts) == proof.of("train_profile")
 
 
+@pytest.mark.slow
 def test_the_plan_knows_that_it_is_cheaper(proof: Run, later: Run):
     """It is foretold from the night that proved: the trainings and the ranking take less, nothing takes more."""
     wanted, last = on(later, NEXT + dt.timedelta(days=1)), sizes.last_night(later.home)
@@ -200,6 +220,7 @@ def test_the_plan_knows_that_it_is_cheaper(proof: Run, later: Run):
     assert all(less[stage] == more[stage] for stage in less.keys() - cheaper)
 
 
+@pytest.mark.slow
 def test_the_proof_stays_as_long_as_it_is_carried(proof: Run, later: Run, tmp_path: Path):
     """However few runs are kept; for the run that opens, too."""
     home, few = linked(later.home, tmp_path / "home"), Settings.model_validate({"retention": {"runs": 1}})
@@ -214,6 +235,7 @@ def test_the_proof_stays_as_long_as_it_is_carried(proof: Run, later: Run, tmp_pa
     assert retention.clear_runs(home, few, later.opened_at) == [proof.run_id]
 
 
+@pytest.mark.slow
 def test_runs_of_one_proof_compare_as_equal_and_others_not_at_all(proof: Run, later: Run):
     """Their lists are the same; a run that proves on other days is refused, with the cure."""
     assert [(one.difference, one.low, one.high) for one in compare.compare(later, proof)] == [(0, 0, 0)] * 2
@@ -221,6 +243,7 @@ def test_runs_of_one_proof_compare_as_equal_and_others_not_at_all(proof: Run, la
         compare.compare(on(later, NEXT), later)
 
 
+@pytest.mark.slow
 def test_a_preview_tells_losses_by_the_run_that_proved(later: Run, tmp_path: Path):
     """Its candidates lie there; one that is gone tells none, and the rest of the preview all the same."""
     home = linked(later.home, tmp_path / "home")
@@ -234,6 +257,7 @@ def test_a_preview_tells_losses_by_the_run_that_proved(later: Run, tmp_path: Pat
     assert preview(dataclasses.replace(later, home=home), draft).losses == []
 
 
+@pytest.mark.slow
 def test_a_forgotten_user_does_not_come_back_with_the_proof(later: Run, tmp_path: Path):
     """Held-out lists of the user leave both runs: what a later night carries has none."""
     home = linked(later.home, tmp_path / "home")
@@ -246,6 +270,7 @@ def test_a_forgotten_user_does_not_come_back_with_the_proof(later: Run, tmp_path
     assert user not in set(pd.read_parquet(tmp_path / "held_out_lists.parquet")["user_id"])
 
 
+@pytest.mark.slow
 def test_a_rescore_of_it_has_its_models_and_the_same_proof(later: Run, tmp_path: Path):
     """Candidates are those of the night, figures those of the proof."""
     home = linked(later.home, tmp_path / "home")
