@@ -52,6 +52,12 @@ class Candidates:
         """(R, S) what each source adds to reciprocal-rank fusion."""
         return fusion.reciprocal_ranks(self.source_ranks)
 
+    @property
+    def log_ranks(self) -> np.ndarray:
+        """(R, S) the sources' ranks on one scale: 0 is what a source has nothing to say for, 1 its best."""
+        counts = np.diff(self.offsets)
+        return fusion.log_ranks(self.source_ranks, np.repeat(counts, counts))
+
     def ranks(self, score: np.ndarray) -> np.ndarray:
         """(R,) rank of each row among its owner's by a score (R,), from 1; ties by item."""
         return fusion.ranks_by_user(score, self.offsets, self.items)

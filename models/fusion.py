@@ -71,6 +71,18 @@ def reciprocal_ranks(ranks: np.ndarray, k: int = 60) -> np.ndarray:
     return np.divide(1.0, k + ranks, out=np.zeros(ranks.shape), where=ranks >= 1)
 
 
+def log_ranks(ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Ranks (R, S) by their logarithms: 1 for a source's first, 0 behind all that are ranked, of which there are
+    `counts` (R,).
+
+    Sums of them are products of ranks, a logarithmic pool (Genest and Zidek, 1986, *Combining Probability
+    Distributions*) of sources that are right in proportion to 1 / rank; how far a source's scores lie apart is nothing
+    to them. A rank of 0 means that the source does not list the item: 0.
+    """
+    behind = np.log1p(counts)[:, None]
+    return np.where(ranks > 0, 1.0 - np.log(np.maximum(ranks, 1)) / behind, 0.0)
+
+
 @dataclass
 class LinearBlend:
     """A weighted sum of scaled sources, its weights learnt as a conditional logit (McFadden, 1974).

@@ -332,7 +332,9 @@ class Audiences(Section):
 
 class Search(Section):
     ranker: Literal["lambdarank", "mix", "rrf"] = Field(
-        "lambdarank", description="Trees, a sum, or reciprocal ranks; a worse one gives way to the next."
+        "lambdarank",
+        description="Trees, a sum, or reciprocal ranks; a worse one gives way to the next. Without clicks, trees give"
+        " way to a sum of ranks.",
     )
     results: int = Field(100, ge=1, le=1000, description="Results per query.")
     max_queries: int = Field(100_000, ge=1, description="Most frequent queries that get a list.")

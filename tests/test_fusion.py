@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import NothingToLearn
-from models.fusion import LinearBlend, Ranker, ranks_by_user, reciprocal_ranks, scale_by_user
+from models.fusion import LinearBlend, Ranker, log_ranks, ranks_by_user, reciprocal_ranks, scale_by_user
 
 OFFSETS = np.array([0, 0, 3, 3, 5, 5])  # users 0, 2 and 4 have no candidate
 
@@ -57,6 +57,13 @@ def test_reciprocal_ranks_add_up():
     """Each source that lists an item adds 1 / (60 + rank); 0 and NaN add nothing."""
     fused = reciprocal_ranks(np.array([[1, 2], [3, 0], [np.nan, np.nan]])).sum(axis=1)
     np.testing.assert_allclose(fused, [1 / 61 + 1 / 62, 1 / 63, 0])
+
+
+def test_logarithms_of_ranks_run_from_one_to_nothing():
+    """The first of a source has 1, what it does not list 0, and twice the rank costs the same anywhere."""
+    told = log_ranks(np.array([[1, 0], [2, 1], [4, 7]]), np.array([7, 7, 7]))
+    assert told[:, 0].tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+    assert told[:, 1].tolist() == pytest.approx([0, 1, 1 - np.log(7) / np.log(8)])
 
 
 def choices(users=400, seed=0):

@@ -1,5 +1,6 @@
 """Words find the items that have them, numbers name one item, behaviour counts the more, the more there is of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipelines.search import lexicons
 from pipelines.search.answers import FEATURES, Engine, Shop, smoothed
 from pipelines.search.lexical import Lexical, best, words_of
 from pipelines.search.proof import choose, without_clicks
-from pipelines.search.rankings import Lesson, Ranking, mix, reasons
+from pipelines.search.rankings import UNTAUGHT, Lesson, Ranking, mix, mixed_ranks, reasons
 
 TITLES = {
     "a1": "blue garden lantern",
@@ -183,17 +184,26 @@ def test_trees_rank_only_where_nothing_is_better_beyond_chance():
     assert choose({"mix": bad, "rrf": bad}, "lambdarank", 1) == "mix"
 
 
-@pytest.mark.parametrize(("wished", "ranks"), [("lambdarank", "mix"), ("mix", "mix"), ("rrf", "rrf")])
+@pytest.mark.parametrize(("wished", "ranks"), [("lambdarank", "ranks"), ("mix", "mix"), ("rrf", "rrf")])
 def test_without_clicks_the_wished_ranking_ranks(wished: str, ranks: str):
-    """Trees, which clicks must teach, give way to the sum."""
+    """Trees, which clicks must teach, give way to the sum of ranks."""
     assert without_clicks(wished) == ranks
 
 
-def test_words_lead_where_nobody_clicked(lexical: Lexical):
+@pytest.mark.parametrize("name", ["mix", UNTAUGHT])
+def test_words_lead_where_nobody_clicked(lexical: Lexical, name: str):
     """Meaning only breaks near ties; what people did after the query outweighs both."""
     slate = engine(lexical, {("lantern", "c3"): 500.0}).answers(["lantern", "blue lantern"])
-    best = slate.found.best(mix(slate), 1)[:, 0]
+    best = slate.found.best(Ranking(name).score(slate), 1)[:, 0]
     assert [list(TITLES)[n] for n in best] == ["c3", "a1"]
+
+
+def test_ranks_do_not_ask_how_far_cosines_lie_apart(lexical: Lexical):
+    """An encoder that spreads them otherwise puts answers in the same order; under the sum of scores it does not."""
+    slate = engine(lexical).answers(["lantern"])
+    spread = replace(slate, found=replace(slate.found, scores=slate.found.scores ** [1, 9, 1]))
+    assert mixed_ranks(spread).tolist() == mixed_ranks(slate).tolist()
+    assert mix(spread).tolist() != mix(slate).tolist()
 
 
 def test_grades_grow_with_what_people_did(lexical: Lexical):

@@ -13,7 +13,7 @@ from pipelines.run import Run
 from pipelines.search import typed
 from pipelines.search.answers import SOURCES, Engine
 from pipelines.search.lexical import Lexical
-from pipelines.search.rankings import CONTENDERS, Lesson, Ranking, learn
+from pipelines.search.rankings import CONTENDERS, UNTAUGHT, Lesson, Ranking, learn
 
 LOG = logging.getLogger("nightshelf")
 
@@ -74,8 +74,8 @@ def choose(judged: Mapping[str, np.ndarray], wished: str, seed: int) -> str:
 
 
 def without_clicks(wished: str) -> str:
-    """The contender that ranks where nobody has clicked: the wished one, unless clicks must teach it."""
-    return "mix" if wished == CONTENDERS[0] else wished
+    """What ranks where nobody has clicked: the wished one, unless clicks must teach it."""
+    return UNTAUGHT if wished == CONTENDERS[0] else wished
 
 
 def _record(metric: str, values: np.ndarray, seed: int) -> dict:

@@ -1,4 +1,4 @@
-"""The rankings that contend for the results: trees taught by clicks, and sums of scores or of reciprocal ranks."""
+"""The rankings of the results: trees taught by clicks, and sums of scores, of ranks or of reciprocal ranks."""
 
 import json
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from pipelines.run import Run, write_json
 from pipelines.search.answers import FEATURES, SOURCES, Slate
 
 CONTENDERS = ("lambdarank", "mix", "rrf")  # best first; each must hold against those after it
+UNTAUGHT = "ranks"  # in place of the first one where no clicks teach it
 MEANING = 0.2  # its share beside the words: an encoder that has read no more than they are knows less
 BEHAVIOUR = 2.0  # of a share: half of what people did after a query outweighs all that texts say
 REASONS = {"behaviour": "behaviour", "words": "lexical", "meaning": "semantic"}  # each with the source behind it
@@ -43,7 +44,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order of results, by the contender of that name; what a query calls by its number is first."""
+    """The order of results, by the ranking of that name; what a query calls by its number is first."""
 
     name: str = "mix"
     trees: LambdaRank | None = None
@@ -53,7 +54,7 @@ class Ranking:
         if self.trees and len(slate.features):
             score = self.trees.score(slate.features)
         else:
-            score = reciprocal_ranks(slate) if self.name == "rrf" else mix(slate)
+            score = {"rrf": reciprocal_ranks, UNTAUGHT: mixed_ranks}.get(self.name, mix)(slate)
         return first(score, slate.exact)
 
     def save(self, folder: Path) -> None:
@@ -76,7 +77,18 @@ def first(score: np.ndarray, exact: np.ndarray) -> np.ndarray:
 def mix(slate: Slate) -> np.ndarray:
     """(R,) a convex sum of words and meaning, each from 0 to 1 in its query (Bruch, Gai and Ingber, 2023, *An Analysis
     of Fusion Functions for Hybrid Retrieval*), and the share of what people did after it."""
-    lexical, semantic, _ = slate.found.scaled.T
+    return _shares(slate, slate.found.scaled)
+
+
+def mixed_ranks(slate: Slate) -> np.ndarray:
+    """(R,) the same of the logarithms of ranks: how far an encoder's cosines lie apart is its habit, and says little of
+    how much it knows."""
+    return _shares(slate, slate.found.log_ranks)
+
+
+def _shares(slate: Slate, told: np.ndarray) -> np.ndarray:
+    """(R,) from what the sources say (R, S), each from 0 to 1."""
+    lexical, semantic, _ = told.T
     behaviour = slate.found.scores[:, SOURCES.index("behaviour")]
     return (1 - MEANING) * lexical + MEANING * semantic + BEHAVIOUR * behaviour
 
