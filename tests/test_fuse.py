@@ -248,6 +248,41 @@ def test_notes_are_thin_and_teach_no_less():
     assert len(thin.labels) < 250
 
 
+@pytest.mark.parametrize("count_earlier", [0, 1])
+def test_blocks_are_judged_as_the_whole_is(count_earlier: int):
+    """One user at a time, seven or all: equal lists, purchases and candidates, whether an earlier window teaches or the
+    halves of the last one teach each other."""
+
+    def judged(size: int) -> list[object]:
+        *earlier, last = (window(lesson(60, seed), size) for seed in range(count_earlier + 1))
+        told = [proof._read(SmallRun(), one) for one in earlier]
+        scores, notes, lessons = proof._contenders(SmallRun(), told, last)
+        found = proof._judged(SmallRun(), last, lessons, scores).values()
+        lists = [
+            (name, one.ranked.tolist(), one.wanted.toarray().tolist())
+            for b in found
+            for name, one in b.judged().items()
+        ]
+        return [
+            *lists,
+            *(b.candidates(name).to_dict("list") for b in found for name in rankings.CONTENDERS),
+            len(notes.thin),
+        ]
+
+    whole = judged(60)
+    assert len(whole) == 2 * (len(SOURCES) + 2 * len(rankings.CONTENDERS)) + 1
+    assert judged(1)[:-1] == judged(7)[:-1] == whole[:-1]
+    assert judged(7)[-1] == 9  # read once, whoever teaches
+
+
+def window(told: Lesson, size: int) -> SimpleNamespace:
+    """Whose lessons are blocks of so many users."""
+    count = len(told.slate.found.owners)
+    starts = range(0, count, size)
+    lessons = lambda: (told.of(np.arange(start, min(start + size, count))) for start in starts)  # noqa: E731
+    return SimpleNamespace(lessons=lessons, wanted=told.wanted, every=lambda most: np.arange(count))
+
+
 def test_the_rows_of_a_shelf_are_taken_apart_and_no_more():
     """Item 2 cannot be bought: the first two others tell their parts, the rest only their score."""
     told = lesson(2)

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from models.candidates import Candidates
-from pipelines.fuse import sources
 from pipelines.fuse.features import Moment
 from pipelines.fuse.slate import Slate, nothing, slate
+from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.lists.chance import STEP, mixed
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
@@ -108,8 +108,8 @@ class Window:
             yield Lesson(nothing(), np.empty(0, dtype=bool), self.wanted)
             return
         moment = self.moment()
-        for start in range(0, len(self.users), sources.USERS_PER_BLOCK):
-            block = slice(start, start + sources.USERS_PER_BLOCK)
+        for start in range(0, len(self.users), USERS_PER_BLOCK):
+            block = slice(start, start + USERS_PER_BLOCK)
             found, wanted = slate(moment, self.users[block]), self.wanted[block]
             yield Lesson(found, values_at(wanted, found.found.rows, found.found.items) > 0, wanted)
 

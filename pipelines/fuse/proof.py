@@ -65,17 +65,15 @@ def _contenders(
     as they pass, or once before where nothing else teaches."""
     learns, notes = {name: partial(learn, name, run=run) for name in CONTENDERS}, _notes(run, last)
     found = side_by_side(run, lambda place: {name: taught(one, place, told) for name, one in learns.items()})
-    lessons = notes.taken(last.lessons())
-    if any(score is None for scores in found.values() for score in scores.values()):
-        notes, lessons = notes.read(lessons), last.lessons()
+    if all(score for scores in found.values() for score in scores.values()):
+        lessons = notes.taken(last.lessons())
+    else:
+        notes, lessons = _read(run, last), last.lessons()
         found = side_by_side(
             run, lambda place: {name: one or crossed(learns[name], place, notes) for name, one in found[place].items()}
         )
-    return (
-        {place: {name: one for name, one in scores.items() if one} for place, scores in found.items()},
-        notes,
-        lessons,
-    )
+    held = {place: {name: one for name, one in scores.items() if one} for place, scores in found.items()}
+    return held, notes, lessons
 
 
 def _judged(

@@ -20,10 +20,17 @@ BEYOND_HEAP = 900 * MIB  # of Java beside its heap, and of Python beside Java: 2
 DAY_ROWS = 5_000  # a table's day costs cleaning as much as so many rows: its files are opened, its books are closed
 QUERIES_PER_EVENT = 0.02  # distinct ones
 BUYERS = 0.5  # share of users who buy within one window
+TAKEN = 10  # candidates of a user that were bought, and teach trees beside `fuse.negatives`
 UNION = 2.8  # candidates of a user over what one source may propose
 FILLED = 0.6  # candidates that a user has over those that could be kept
 ROW_OF_ACTS = 60  # bytes of a row of what people did, with the matrix that it becomes: 48 to 58 (benchmarks/acts.py)
 ROW_KNOWN = 180  # and as features of the ranker: 175 (the same)
+SHOWN = 1024  # users whose candidates are sought and judged at once
+ROW_SHOWN = 850  # bytes of a candidate of theirs, with features and copies
+ROW_LEARNT = 400  # of a candidate that teaches trees, with its bins for two placements (benchmarks/lessons.py)
+WEIGHED_USERS, ROW_WEIGHED = 5000, 250  # of a window teach the blend at most; bytes of each of their candidates
+ABLATED_USERS, ROW_ABLATED = 1000, 550  # of a window are kept for the ablation at most, and the same of theirs
+READ_ONLY = 0.1  # reading a user's history by both networks over learning from it once more: 0.08
 PLACED = 4096  # users whose lists are built at once
 PART = 1 << 19  # rows of a published table that the gate has as a frame at once
 MLLIB = 22  # CPU seconds of a sweep in Spark over those of ours (benchmarks/als.py)
@@ -87,10 +94,14 @@ def candidate_rows(size: Size, told: Settings) -> float:
     return size.count_users * FILLED * told.fuse.depth * len(told.shelves)
 
 
+def lesson_users(size: Size, told: Settings) -> float:
+    """Of one window."""
+    return min(BUYERS * size.count_users, told.fuse.learn_users)
+
+
 def lesson_rows(size: Size, told: Settings) -> float:
-    """Candidates that teach the ranker, of all windows."""
-    users = min(BUYERS * size.count_users, told.fuse.learn_users)
-    return told.holdout.windows * users * UNION * told.fuse.candidates
+    """Candidates of those who teach the ranker, of all windows."""
+    return told.holdout.windows * lesson_users(size, told) * UNION * told.fuse.candidates
 
 
 def cleaning_work(size: Size, told: Settings) -> float:
@@ -144,9 +155,11 @@ def neighbours_disk(size: Size, told: Settings) -> float:
 
 
 def profile_work(size: Size, told: Settings) -> float:
-    """Examples that the networks read."""
+    """Examples that the networks read; users of whom the sequence does not learn are read all the same."""
     profile = told.profile
-    return cuts(told) * (profile.steps * profile.batch_size + profile.sequence_epochs * size.count_users)
+    users = min(size.count_users, profile.sequence_users)
+    histories = profile.sequence_epochs * users + READ_ONLY * (size.count_users - users)
+    return cuts(told) * (profile.steps * profile.batch_size + histories)
 
 
 def profile_arrays(size: Size, told: Settings) -> float:
@@ -171,11 +184,21 @@ def fuse_work(size: Size, told: Settings) -> float:
 
 
 def fuse_arrays(size: Size, told: Settings) -> float:
-    """60 float32 features, scores and copies: 850 bytes a row that teaches; rows of acts, also as two matrices (U, I);
-    the sources of one cut."""
+    """What teaches the rankings; of a block of users 60 float32 features of each candidate, scores and copies; rows of
+    acts, also as two matrices (U, I); the sources of one cut."""
     sources = als_disk(size, told) / cuts(told) + profile_disk(size, told) / cuts(told)
     rows = (ROW_KNOWN + 2 * 12) * size.count_events
-    return 850 * lesson_rows(size, told) + rows + sources + told.fuse.memory_mb * MIB
+    block = ROW_SHOWN * min(size.count_users, SHOWN) * UNION * told.fuse.candidates
+    return lesson_arrays(size, told) + block + rows + sources + told.fuse.memory_mb * MIB
+
+
+def lesson_arrays(size: Size, told: Settings) -> float:
+    """Of each user of a window the rows that teach trees; of some of them all rows for the blend, and of fewer all rows
+    with features for the ablation."""
+    users, shown = lesson_users(size, told), UNION * told.fuse.candidates
+    weighed, ablated = min(users, WEIGHED_USERS) * shown, min(users, ABLATED_USERS) * shown * told.fuse.ablation
+    rows = ROW_LEARNT * users * min(told.fuse.negatives + TAKEN, shown) + ROW_WEIGHED * weighed + ROW_ABLATED * ablated
+    return told.holdout.windows * rows
 
 
 def fuse_disk(size: Size, told: Settings) -> float:
