@@ -38,7 +38,7 @@ LOWER = {  # what a stage's memory follows
     "train_als": ("als.factors",),
     "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
     "train_profile": ("profile.history_length", "profile.sequence_size"),
-    "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.candidates"),
+    "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.negatives", "fuse.candidates"),
     "shelve": ("profile.history_length", "fuse.depth", "shelve.length"),
     "search": ("search.max_queries", "search.results"),
     "validate": ("search.max_queries",),

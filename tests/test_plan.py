@@ -14,6 +14,9 @@ from pipelines import plan
 from pipelines.__main__ import app
 from pipelines.costs import costs
 from pipelines.errors import NightTooLarge
+from pipelines.fuse.ablation import ABLATED_USERS
+from pipelines.fuse.lessons import WEIGHED_USERS
+from pipelines.fuse.sources import USERS_PER_BLOCK
 from pipelines.night import STAGES
 from pipelines.open import described, open_run
 from pipelines.plan import Estimate, needs, room
@@ -159,6 +162,20 @@ def test_lowered_settings_lower_what_a_night_held_in_proportion():
     whole, less = (by_stage(LARGE, told, night_of(LARGE))["fuse"].memory_bytes for told in (TOLD, half))
     assert needs.PYTHON < less < whole == TAKEN[1] * MIB
     assert plan.held(was=100, then=1000, now=500) == 50
+
+
+def test_what_teaches_the_ranker_stops_growing_with_the_shop():
+    """Beyond `fuse.learn_users` buyers more of them want no more; the bounds counted with are those of the stage."""
+    one, ten = (needs.lesson_arrays(replace(LARGE, count_users=count), TOLD) for count in (100_000, 1_000_000))
+    assert one == ten < needs.ROW_SHOWN * needs.lesson_rows(LARGE, TOLD) / 3
+    assert (needs.WEIGHED_USERS, needs.ABLATED_USERS) == (WEIGHED_USERS, ABLATED_USERS)
+    assert needs.SHOWN == USERS_PER_BLOCK
+
+
+def test_a_pass_over_histories_stops_growing_with_the_shop():
+    """Beyond `profile.sequence_users` a user is read, but not learnt from."""
+    work = [needs.profile_work(replace(LARGE, count_users=count), TOLD) for count in (10_000, 50_000, 90_000)]
+    assert work[2] - work[1] == pytest.approx(needs.READ_ONLY * (work[1] - work[0]) / TOLD.profile.sequence_epochs)
 
 
 def test_ease_takes_what_its_matrix_takes():
