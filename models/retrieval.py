@@ -156,6 +156,7 @@ class Candidates:
         self.keys = np.full((count_users, self.width), EMPTY)
         self.counts = np.zeros(count_users, dtype=np.int64)
         self.bars = np.full(count_users, LOWEST)
+        self.widest = 0  # candidates of one user, at most
         self.fresh = 0  # candidates since the bars were raised
 
     def begin(self, users: np.ndarray, tiles: Sequence[np.ndarray]) -> None:
@@ -169,7 +170,7 @@ class Candidates:
         reached = np.flatnonzero(tile >= self.bars[users, None])
         rows = reached // tile.shape[1]
         self._store(users, rows, keys_of(tile.reshape(-1)[reached], first + reached - rows * tile.shape[1]))
-        if self.fresh > len(users) * self.kept // 2:
+        if self.fresh > len(users) * self.kept // 2 or self.widest > 2 * self.kept:
             self.raise_bars()
 
     def _store(self, users: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> None:
@@ -181,6 +182,7 @@ class Candidates:
         starts = users * self.width + ends - np.cumsum(new)
         self.keys.reshape(-1)[starts[rows] + np.arange(len(rows))] = keys
         self.counts[users] = ends
+        self.widest = ends.max()
         self.fresh += len(rows)
 
     def raise_bars(self) -> None:
@@ -323,6 +325,9 @@ def _best(row: np.ndarray, n: int) -> np.ndarray:
     n = min(n, len(row))
     if n == 0:
         return np.empty(0, dtype=np.int64)
+    positive = np.flatnonzero(row > 0)  # of sparse scores few are, and zeros are slow to part
+    if n <= len(positive) < len(row):
+        return positive[_best(row[positive], n)]
     threshold = np.partition(row, len(row) - n)[len(row) - n]
     above = np.flatnonzero(row > threshold)
     level = np.flatnonzero(row == threshold)[: n - len(above)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from models import retrieval
 from models.candidates import Candidates, joined
 from models.errors import NothingToLearn
 from models.neighbours import Neighbours
@@ -82,6 +83,17 @@ def test_only_what_may_stand_there_is_proposed(sources: Sources):
     """Where three items may, each source proposes its best of them; what was bought and may not is no candidate."""
     found = sources.candidates(np.array([0, 1]), np.isin(np.arange(6), [2, 3, 5]))
     assert [rows.tolist() for rows in np.split(found.items, found.offsets[1:-1])] == [[2, 3], [2, 3]]
+
+
+@pytest.mark.parametrize(("n", "share"), [(4, 0.5), (30, 0.9), (3, 0.0)])
+def test_what_sells_is_sought_once_for_everybody(n: int, share: float):
+    """Each user gets the list that the exact search finds: ties by position, and -1 where nothing is left."""
+    dice = np.random.default_rng(7)
+    buyers, allowed = dice.integers(0, 6, size=25) * 0.3, dice.random(25) < share
+    exclude = sparse.random_array((40, 25), density=0.3, rng=dice, format="csr")
+    found = Popularity(buyers).propose(np.arange(40), n, exclude, allowed)
+    one, sold = np.ones((40, 1), np.float32), buyers.astype(np.float32)[:, None]
+    np.testing.assert_array_equal(found, retrieval.top_items(one, sold, n, exclude, allowed)[0])
 
 
 def test_every_source_scores_every_candidate(sources: Sources):

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 from models import retrieval
-from models.retrieval import top_items
+from models.retrieval import best_of, top_items
 
 DICE = np.random.default_rng(3)
 USERS = DICE.normal(size=(201, 8)).astype(np.float32)
@@ -129,6 +129,15 @@ def test_ties_go_to_the_smaller_position(blocks):
     """When all items score the same, the first n are given in order, also across tiles."""
     positions, _ = top_items(np.ones((2, 1), np.float32), np.ones((99, 1), np.float32), 6)
     assert positions.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_the_best_of_mostly_zeros_are_those_that_sorting_finds(n):
+    """Where few scores are above 0, zeros fill the list by position, then what is below; nothing that is infinite."""
+    scores = DICE.choice([-np.inf, -1, 0, 0, 0, 1, 2], size=(60, 12)).astype(np.float32)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    expected = np.where(np.isfinite(np.take_along_axis(scores, order, axis=1)), order, -1)
+    np.testing.assert_array_equal(best_of(scores, n), expected)
 
 
 def test_a_user_without_a_vector_gets_the_first_items(blocks):

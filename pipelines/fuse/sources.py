@@ -97,8 +97,8 @@ class Popularity:
     buyers: np.ndarray  # (I,)
 
     def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
-        one = np.ones((len(users), 1), dtype=np.float32)
-        return retrieval.top_items(one, self.buyers.astype(np.float32)[:, None], n, exclude, allowed)[0]
+        order = np.argsort(-self.buyers.astype(np.float32), kind="stable")
+        return _first_free(order[allowed[order]], n, exclude)
 
     def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         return np.log1p(self.buyers[items]).astype(np.float32)
@@ -156,6 +156,21 @@ class Sources:
     def is_bought(self, found: Candidates) -> np.ndarray:
         """(R,) bool: the user has bought the item."""
         return values_at(self.bought, found.row_owners, found.items) > 0
+
+
+def _first_free(order: np.ndarray, n: int, exclude: sparse.csr_matrix) -> np.ndarray:
+    """(B, n) the first n of an order (A,) of items that is everybody's, but for `exclude` (B, I), padded with -1."""
+    order = order[: n + int(np.diff(exclude.indptr).max(initial=0))]
+    places = np.full(exclude.shape[1], len(order))
+    places[order] = np.arange(len(order))
+    free = np.ones((exclude.shape[0], len(order) + 1), dtype=bool)  # the last column is that of all later items
+    rows, items = exclude.nonzero()
+    free[rows, places[items]] = False
+    count = np.cumsum(free[:, :-1], axis=1)
+    rows, columns = np.nonzero(free[:, :-1] & (count <= n))
+    found = np.full((exclude.shape[0], n), -1, dtype=np.int32)
+    found[rows, count[rows, columns] - 1] = order[columns]
+    return found
 
 
 def _union(proposed: np.ndarray, bought: sparse.csr_matrix, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
