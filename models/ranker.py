@@ -12,6 +12,7 @@ import lightgbm
 import numpy as np
 
 from models.errors import NothingToLearn
+from models.leaves import Ensemble
 from models.shapley import Payouts
 
 
@@ -57,6 +58,7 @@ class LambdaRank:
     threads: int = 1
     base: float = 0.0
     _booster: lightgbm.Booster | None = field(default=None, repr=False)
+    _ensemble: Ensemble | None = field(default=None, repr=False)  # None where trees are too large for tables
 
     def fit(self, features: np.ndarray | Sequence[Rows], offsets: np.ndarray, labels: np.ndarray) -> Self:
         """Learn from features (R, K) of candidates, user by user, which were taken: labels (R,) bool or small counts.
@@ -85,12 +87,15 @@ class LambdaRank:
             params={"verbosity": -1, "max_bin": 255, "num_threads": self.threads},
         )
         self._booster = lightgbm.train(self._parameters(), data, num_boost_round=self.trees)
+        self._ensemble = Ensemble.of(self._booster)
         explained = self._booster.predict(parts[0][:1], pred_contrib=True, num_threads=self.threads)
         self.base = float(np.asarray(explained)[0, -1])
         return self
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """One score per candidate, (R,)."""
+        if self._ensemble and features.dtype == np.float32:
+            return self._ensemble.scores(features, self.threads) - self.base
         raw = self._trained.predict(features, raw_score=True, num_threads=self.threads)
         return np.asarray(raw, dtype=np.float64) - self.base
 
@@ -135,7 +140,8 @@ class LambdaRank:
         """Read what `save` wrote."""
         told: Mapping[str, object] = json.loads(Path(path).read_text(encoding="utf-8"))
         booster = lightgbm.Booster(model_str=str(told["model"]))
-        return cls(**{key: value for key, value in told.items() if key != "model"}, _booster=booster)  # type: ignore[arg-type]
+        settings = {key: value for key, value in told.items() if key != "model"}
+        return cls(**settings, _booster=booster, _ensemble=Ensemble.of(booster))  # type: ignore[arg-type]
 
 
 def _chosen(features: np.ndarray | Sequence[Rows], kept: np.ndarray) -> list[Rows]:

@@ -1,0 +1,134 @@
+"""Scores of an ensemble of small trees: which conditions a row breaks is a number, and a table has its leaf.
+
+LightGBM leads each row down each tree by itself, and a processor guesses wrong at every other split. Here a tree asks
+all of its conditions of thousands of rows at once. The scores are LightGBM's to the last bit: the same leaves, added up
+in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+MOST_SPLITS = 16  # of one tree: its table has a byte for each set of them
+ROWS_PER_BLOCK = 8192  # so many stay in the cache on their way through the trees
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What a row gets that breaks some of the tree's conditions.
+
+    Attributes:
+        columns: (16,) of the ensemble, one for each condition.
+        thresholds: (16, 1) float32; a row breaks a condition by more than that.
+        leaves: (2^S,) uint8, by the numbers of `_numbers`.
+        values: (L,) float64, of each leaf.
+    """
+
+    columns: np.ndarray
+    thresholds: np.ndarray
+    leaves: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trees whose values are added up.
+
+    Attributes:
+        features: (C,) which feature each column is of.
+        unknown: (C,) float32, what stands there for NaN: what makes it go where the trees send it.
+    """
+
+    trees: Sequence[Tree]
+    features: np.ndarray
+    unknown: np.ndarray
+
+    @classmethod
+    def of(cls, booster: lightgbm.Booster) -> Ensemble | None:
+        """That of a trained booster; None where a tree has more conditions than a table can tell apart."""
+        told = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+        splits = [list(_splits(node)) for node in told]
+        if max(map(len, splits), default=0) > MOST_SPLITS:
+            return None
+        asked = [_column(split) for some in splits for split in some]
+        columns = dict.fromkeys([(0, 0.0), *asked])  # the first also where a tree has less than 16 conditions
+        places = {column: place for place, column in enumerate(columns)}
+        trees = [_tree(node, some, places) for node, some in zip(told, splits, strict=True)]
+        features, unknown = np.array(list(columns)).T
+        return cls(trees, features.astype(int), unknown.astype(np.float32))
+
+    def scores(self, features: np.ndarray, threads: int = 1) -> np.ndarray:
+        """(R,) float64 for features (R, K) float32."""
+        blocks = [features[start : start + ROWS_PER_BLOCK] for start in range(0, len(features), ROWS_PER_BLOCK)]
+        with ThreadPoolExecutor(threads) as pool:
+            return np.concatenate([np.empty(0), *pool.map(self._of_block, blocks)])
+
+    def _of_block(self, features: np.ndarray) -> np.ndarray:
+        known = np.ascontiguousarray(features.T[self.features], dtype=np.float32)  # (C, R)
+        np.copyto(known, self.unknown[:, None], where=np.isnan(known))
+        bits, total = np.empty((MOST_SPLITS, len(features)), dtype=np.uint8), np.zeros(len(features))
+        for tree in self.trees:
+            np.greater(known.take(tree.columns, axis=0), tree.thresholds, out=bits.view(bool))
+            total += tree.values.take(tree.leaves.take(_numbers(bits)))
+        return total
+
+
+def _numbers(bits: np.ndarray) -> np.ndarray:
+    """(R,) one number for the 16 bits (16, R) of each row, which are overwritten: half is laid over half."""
+    for half in (8, 4, 2):
+        upper = bits[half : 2 * half]
+        for _ in range(8 // half):
+            upper += upper  # a shift, which takes numpy longer
+        bits[:half] |= upper
+    return bits[1].astype(np.intp) << 8 | bits[0]
+
+
+RISING = np.argsort(_numbers(np.eye(MOST_SPLITS, dtype=np.uint8)))  # the bit worth 1 in a number, that worth 2, …
+
+
+def _splits(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The splits of a tree of LightGBM's dump, each before those below it."""
+    if "leaf_value" not in node:
+        yield node
+        yield from _splits(node["left_child"])
+        yield from _splits(node["right_child"])
+
+
+def _column(split: Mapping[str, Any]) -> tuple[int, float]:
+    """The feature that a split asks for, and what stands for NaN: where none was seen in learning, it is 0."""
+    if split["missing_type"] != "NaN":
+        return split["split_feature"], 0.0
+    return split["split_feature"], -np.inf if split["default_left"] else np.inf
+
+
+def _tree(root: Mapping[str, Any], splits: Sequence[Mapping[str, Any]], places: Mapping[tuple, int]) -> Tree:
+    columns, thresholds = np.zeros(MOST_SPLITS, dtype=int), np.full((MOST_SPLITS, 1), np.inf, dtype=np.float32)
+    for split, bit in zip(splits, RISING, strict=False):
+        columns[bit], thresholds[bit] = places[_column(split)], _at_most(split["threshold"])
+    grid, values = np.empty((2,) * len(splits), dtype=np.uint8), []
+    axes = {split["split_index"]: len(splits) - 1 - place for place, split in enumerate(splits)}
+    _fill(root, grid, axes, [slice(None)] * len(splits), values)
+    return Tree(columns, thresholds, grid.reshape(-1), np.array(values))
+
+
+def _fill(node: Mapping[str, Any], grid: np.ndarray, axes: Mapping[int, int], cell: list, values: list[float]) -> None:
+    """Write the leaves below a node into the table's cells that lead there, and what they pay behind `values`."""
+    if "leaf_value" in node:
+        grid[tuple(cell)] = len(values)
+        values.append(node["leaf_value"])
+        return
+    axis = axes[node["split_index"]]
+    for is_broken, side in enumerate(("left_child", "right_child")):
+        _fill(node[side], grid, axes, [*cell[:axis], is_broken, *cell[axis + 1 :]], values)
+
+
+def _at_most(threshold: float) -> np.float32:
+    """The largest float32 that is no larger: no float32 lies between the two."""
+    near = np.float32(threshold)
+    return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))
