@@ -87,6 +87,15 @@ def best_of(scores: np.ndarray, n: int) -> np.ndarray:
     return chosen
 
 
+def descending(scores: np.ndarray) -> np.ndarray:
+    """(B, K) order of each row, equal scores as they stand, but for -inf: a stable sort only of rows that need it."""
+    order = np.argsort(-scores, axis=1)
+    ordered = np.take_along_axis(scores, order, axis=1)
+    tied = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > -np.inf)).any(axis=1)
+    order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
+    return order
+
+
 @dataclass(frozen=True)
 class Items:
     """The items that may be given, longest vector first, so that the bound on what is yet to come only falls."""
@@ -252,17 +261,8 @@ def _rescored(users: np.ndarray, items: Items, keys: np.ndarray, n: int) -> tupl
         part = slice(start, start + step)
         exact[part] = _exact(users[part, None], items.vectors.take(places[part], axis=0))  # (b, 1, F) and (b, K, F)
     exact[found < 0] = -np.inf
-    order = _descending(exact)[:, :n]
+    order = descending(exact)[:, :n]
     return np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
-
-
-def _descending(scores: np.ndarray) -> np.ndarray:
-    """(B, K) order of each row of scores, equal ones as they stand: a stable sort, but only of rows that need it."""
-    order = np.argsort(-scores, axis=1)
-    ordered = np.take_along_axis(scores, order, axis=1)
-    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-    order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
-    return order
 
 
 def _near(user: np.ndarray, items: Items, excluded: np.ndarray, least: float) -> np.ndarray:

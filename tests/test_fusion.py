@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import fusion
 from models.errors import NothingToLearn
 from models.fusion import LinearBlend, Ranker, log_ranks, ranks_by_user, reciprocal_ranks, scale_by_user
 
@@ -39,6 +40,24 @@ def test_ranks_start_at_one_for_each_user():
     """The largest score has rank 1, equal scores go to the smaller position, NaN comes last."""
     scores, positions = np.array([2.0, np.nan, 2.0, 5.0, 7.0]), np.array([9, 1, 4, 0, 3])
     assert ranks_by_user(scores, OFFSETS, positions).tolist() == [2, 3, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_ranks_are_those_of_sorting_by_user_score_and_position(monkeypatch, kind, broken, shuffled):
+    """Equal scores, users without rows, positions in any order and scores that are not finite, a few users at once."""
+    monkeypatch.setattr(fusion, "USERS_AT_ONCE", 7)
+    dice = np.random.default_rng(2)
+    counts = dice.integers(0, 40, size=30)
+    users, positions = np.repeat(np.arange(30), counts), np.arange(counts.sum())
+    scores = dice.integers(-3, 4, size=counts.sum()).astype(kind)
+    if broken and kind != "int64":
+        scores[::7], scores[::9] = np.nan, -np.inf
+    positions = dice.permutation(positions) if shuffled else positions
+    order = np.lexsort((positions, -scores, users))
+    ranks = ranks_by_user(scores, np.append(0, np.cumsum(counts)), positions)
+    assert ranks[order].tolist() == [place + 1 for count in counts for place in range(count)]
 
 
 def test_no_candidates_at_all():

@@ -41,7 +41,8 @@ class Moment:
     def features(self, found: Candidates) -> np.ndarray:
         """(R, K) float32 in the order of NAMES; NaN is unknown."""
         users, items, known = found.row_owners, found.items, self.known
-        ranks = np.where(found.source_ranks > 0, found.source_ranks, np.nan)
+        ranks = found.source_ranks
+        ranks = np.where(ranks > 0, ranks, np.nan)
         pairs, of_user = known.pairs.at(users, items), known.users[users]
         days = of_user[:, USER_COLUMNS.index("days_bought")]
         share = pairs[:, PAIR_COLUMNS.index("days_bought")] / np.maximum(days, 1)

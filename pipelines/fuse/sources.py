@@ -18,6 +18,7 @@ from pipelines.run import Run
 SOURCES = ("als", "neighbours", "profile", "sequence", "habit", "popularity")
 USERS_PER_BLOCK = 1024
 VECTORS = ("item_vectors", "sequence_users", "sequence_items", "user_vectors")  # files of train_profile
+USERS_AT_ONCE = 128  # whose scores of all items stand in memory
 ROWS_PER_SLICE = 1 << 18  # products of vectors are gathered so many at a time
 
 
@@ -62,17 +63,21 @@ class Beside:
     histories: sparse.csr_matrix  # (U, I)
 
     def propose(self, users: np.ndarray, n: int, exclude: sparse.csr_matrix, allowed: np.ndarray) -> np.ndarray:
-        scores = self.neighbours.scores(self.histories[users])
-        scores[:, ~allowed] = -np.inf
-        scores[exclude.nonzero()] = -np.inf
-        return retrieval.best_of(scores, n)
+        found = np.empty((len(users), n), dtype=np.int32)
+        for start in range(0, len(users), USERS_AT_ONCE):
+            part = slice(start, start + USERS_AT_ONCE)
+            scores = self.neighbours.scores(self.histories[users[part]])
+            scores[:, ~allowed] = -np.inf
+            scores[exclude[part].nonzero()] = -np.inf
+            found[part] = retrieval.best_of(scores, n)
+        return found
 
     def score(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         distinct, place = np.unique(users, return_inverse=True)
         told = np.empty(len(users), dtype=np.float32)
-        for start in range(0, len(distinct), USERS_PER_BLOCK):
-            inside = (place >= start) & (place < start + USERS_PER_BLOCK)
-            scores = self.neighbours.scores(self.histories[distinct[start : start + USERS_PER_BLOCK]])
+        for start in range(0, len(distinct), USERS_AT_ONCE):
+            inside = np.flatnonzero((place >= start) & (place < start + USERS_AT_ONCE))
+            scores = self.neighbours.scores(self.histories[distinct[start : start + USERS_AT_ONCE]])
             told[inside] = scores[place[inside] - start, items[inside]]
         return told
 
@@ -179,6 +184,7 @@ def _union(proposed: np.ndarray, bought: sparse.csr_matrix, known: np.ndarray) -
     owned = bought.tocoo()
     items = np.concatenate([proposed[rows, places], owned.col])
     rows = np.concatenate([rows, owned.row.astype(np.int64)])
-    keys = np.unique(rows * bought.shape[1] + items)
+    keys = np.sort(rows * bought.shape[1] + items)  # np.unique hashes them, for longer
+    keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
     keys = keys[known[keys % bought.shape[1]]]
     return keys // bought.shape[1], keys % bought.shape[1]
