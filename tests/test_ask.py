@@ -49,7 +49,8 @@ def engine() -> Engine:
 
 def personal() -> Personal:
     """Only what a user has met counts; the items are alike in all else."""
-    leanings = Leanings(np.zeros(3, dtype=np.int64), np.ones(1), np.zeros(3), np.zeros((3, 8)), 20.0)
+    kinds = np.zeros(3, dtype=np.int64)
+    leanings = Leanings(kinds, np.ones(1), np.zeros(3), np.zeros((3, 8)), 20.0, kinds)
     return Personal(leanings, np.array([2.0 * (part == "met") for part in PARTS]))
 
 

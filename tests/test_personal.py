@@ -1,5 +1,6 @@
 """A user's own order of the answers: what speaks for an item, and that it counts only where it helps."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import duckdb
@@ -13,8 +14,9 @@ from models.vocabulary import Vocabulary
 from pipelines import warehouse
 from pipelines.marts import Marts
 from pipelines.search.arranging import Arranging
-from pipelines.search.leanings import PARTS, Leanings, Past
-from pipelines.search.personal import Answers, Asked, Personal, rows
+from pipelines.search.leanings import PARTS, Leanings, Past, written
+from pipelines.search.lexical import Lexical
+from pipelines.search.personal import Answers, Asked, Personal, kind_shares, known, rows
 from pipelines.search.personal_proof import NEUTRAL, PersonalLesson, prove
 from pipelines.settings import Settings
 
@@ -25,7 +27,8 @@ COUNT = 6  # answers of each query
 def leanings() -> Leanings:
     """Four items of one category: two brands, cheap and dear, two styles."""
     styles = np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
-    return Leanings(np.array([0, 0, 1, -1]), np.array([0.5, 0.5]), np.array([-1.0, -1.0, 1.0, 1.0]), styles, 20.0)
+    prices = np.array([-1.0, -1.0, 1.0, 1.0])
+    return Leanings(np.array([0, 0, 1, -1]), np.array([0.5, 0.5]), prices, styles, 20.0, np.zeros(4, dtype=np.int64))
 
 
 def past(*weights: float) -> Past:
@@ -42,6 +45,29 @@ def test_a_past_speaks_for_what_is_like_it():
     assert told["style"].tolist() == [1.0, 1.0, -1.0, -1.0]
     assert told["met"] == pytest.approx([np.log(21), 0, 0, 0])
     assert told["bought"].tolist() == [1, 0, 0, 0]
+
+
+def test_what_was_bought_every_week_says_no_more_of_a_style():
+    """An item met once and one met often pull the style alike; the price goes by what was done."""
+    told = leanings().parts(past(400, 0, 20, 0), np.zeros(4, int), np.arange(4))
+    assert told[:, PARTS.index("style")].tolist() == [0, 0, 0, 0]
+    assert told[0, PARTS.index("price")] > 0.8
+
+
+def test_a_leaning_counts_as_far_as_the_query_means_the_kind():
+    """Answers of the first kind have 1 + 1/2 of 1 + 1/2 + 1/3 in reciprocal ranks; so much of each part counts."""
+    answers = Answers(["q"], np.array([0, 3]), np.arange(3), np.arange(1, 4), np.zeros(3, bool))
+    assert kind_shares(answers, np.array([5, 5, 0, 0])).tolist() == pytest.approx([9 / 11, 9 / 11, 2 / 11])
+    of_kinds = replace(leanings(), kinds=np.array([5, 5, 0, 0]))
+    told, _ = known(answers, Asked(np.zeros(1, int), np.zeros(1, int)), of_kinds, past(20, 0, 0, 0))
+    assert told.scores[:, 1 + PARTS.index("price")] == pytest.approx([0.5 * 9 / 11, 0.5 * 9 / 11, -0.5 * 2 / 11])
+
+
+def test_leanings_of_an_older_release_know_one_kind(tmp_path):
+    """A release that is older than kinds orders as it did: every answer is of one kind."""
+    told = vars(leanings())
+    np.savez(tmp_path / "leanings.npz", **{name: told[name] for name in told if name != "kinds"})
+    assert Leanings.load(tmp_path / "leanings.npz").kinds.tolist() == [0, 0, 0, 0]
 
 
 def test_a_user_without_a_past_leans_nowhere():
@@ -113,7 +139,8 @@ def test_the_parts_say_what_is_published_of_users(night):
             " where facet = 'brand' order by user_id, item_id"
         ).df()
     users, items = marts.users.positions(told["user_id"]), marts.items.positions(told["item_id"])
-    parts = Leanings.of(night, marts, "final").parts(Past.of(marts, "final"), users, items)
+    styles = written(marts.catalogue, Lexical.of(marts.catalogue, night.settings.search.language))
+    parts = Leanings.of(night, marts, "final", styles).parts(Past.of(marts, "final"), users, items)
     assert parts[:, PARTS.index("brand")] == pytest.approx(np.log(told["lift"].to_numpy()), abs=1e-6)
 
 

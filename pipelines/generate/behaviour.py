@@ -17,6 +17,7 @@ SILENT_SHARE = 0.03  # users in the users file who never do anything
 SESSIONS_PER_90_DAYS = 8.5
 HABITS = 0.7  # mean number of things that a user buys again and again
 SEARCH_SHARE, CART_SHARE, PURCHASE_SHARE, COMPANION_SHARE = 0.45, 0.33, 0.65, 0.25
+OWN_SHARE = 0.75  # of the things wanted that are of the user's own style; as many are of the own price band
 RETURN_SHARE = 0.03
 NOTHING = -1  # in columns of numbers: no item, no query, no order
 
@@ -169,8 +170,8 @@ def browse(rng: np.random.Generator, users: Users, shop: Shop) -> pd.DataFrame:
     session = np.repeat(np.arange(len(user)), intents)
     position = np.arange(len(session)) - np.repeat(np.cumsum(intents) - intents, intents)
     who, when = user[session], day[session]
-    style = _mostly(rng, users.style[who], 0.75)
-    band = _mostly(rng, users.band[who], 0.75)
+    style = _mostly(rng, users.style[who], OWN_SHARE)
+    band = _mostly(rng, users.band[who], OWN_SHARE)
     item = shop.want(rng, shop.by_cell, cell(draw_theme(rng, users.tastes[who]), style, band), when)
     is_search = (rng.random(len(item)) < SEARCH_SHARE) & (item != NOTHING)
     query = np.where(is_search, queries.codes(rng, shop.catalogue, item), NOTHING)

@@ -9,7 +9,7 @@ from models.vocabulary import Vocabulary
 from pipelines.marts import Marts
 from pipelines.rules.scope import Goods
 from pipelines.run import Run, stage, write_json
-from pipelines.search import beside, kept, personal, personal_proof, typed
+from pipelines.search import beside, kept, leanings, personal, personal_proof, typed
 from pipelines.search.answers import Engine
 from pipelines.search.leanings import Leanings
 from pipelines.search.lexical import Lexical
@@ -25,8 +25,9 @@ def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
     queries = typed.answered(run, marts)
     lexical = Lexical.of(marts.catalogue, run.settings.search.language)
-    ranking, weights, records = _adopted(run) if run.ranked_by else _learnt(run, marts, lexical, queries)
-    own = Personal(Leanings.of(run, marts, "final"), weights)
+    written = leanings.written(marts.catalogue, lexical)
+    ranking, weights, records = _adopted(run) if run.ranked_by else _learnt(run, marts, lexical, queries, written)
+    own = Personal(Leanings.of(run, marts, "final", written), weights)
     for one in (ranking, own):
         one.save(folder)
     log = typed.learn(run, marts, run.day)
@@ -42,11 +43,13 @@ def run(run: Run, folder: Path) -> None:
     write_json(folder / "metrics.json", records)
 
 
-def _learnt(run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary) -> tuple[Ranking, np.ndarray, list[dict]]:
+def _learnt(
+    run: Run, marts: Marts, lexical: Lexical, queries: Vocabulary, written: np.ndarray
+) -> tuple[Ranking, np.ndarray, list[dict]]:
     """The ranking that holds on the held-out days, how much a user's past weighs beside it, and the figures."""
     told = lessons(run, marts, lexical, queries)
     ranking, records = prove(run, told)
-    weights, figures = personal_proof.prove(run, personal_proof.lessons(run, marts, told, ranking.name))
+    weights, figures = personal_proof.prove(run, personal_proof.lessons(run, marts, told, ranking.name, written))
     return ranking, weights, records + figures
 
 

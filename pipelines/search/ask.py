@@ -1,6 +1,6 @@
 """Ask: answer any query from the current release alone, also for one user, and say why each item was found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,12 @@ def ask(
             raise NightshelfError(
                 f"Nothing is found for {read.query!r}. The nearest queries with results: {near or 'none'}."
             )
+        moved = own.told(found) if own else {}
         found = (own.ordered(found) if own else found).head(rows)
         said = release.execute(SAID, [found["item_id"].tolist()]).df().set_index("item_id")
     console.print(_table(found, said, f"Results of “{shown(read.meant)}”" + (f" for {shown(user)}" if user else "")))
-    for line in [*_reading(read), *(_telling(engine, own, read, found["item_id"].head(EXPLAINED)) if explain else ())]:
+    items = found["item_id"].head(EXPLAINED if explain else 0)
+    for line in [*_reading(read), *_telling(engine, moved, read, items)]:
         console.print(Text(shown(line)), soft_wrap=True)
 
 
@@ -74,19 +76,21 @@ def _reading(read: Understood) -> Iterator[str]:
         yield f"price: {told}, as “{wish.words}” says"
 
 
-def _telling(engine: Engine, own: Own | None, read: Understood, items: pd.Series) -> Iterator[str]:
+def _telling(
+    engine: Engine, moved: Mapping[str, Mapping[str, float]], read: Understood, items: pd.Series
+) -> Iterator[str]:
     """Per item: what each word and field adds, what the meaning owes to each word, what people did, and what the user's
-    past says."""
+    past says, which is in `moved`."""
     clicks = engine.clicked([read])
     for item, place in zip(items, engine.items.positions(items), strict=True):
         yield f"{item}:"
         words = engine.lexical.told(read, place)
         yield "  words: " + (", ".join(f"{word} in {field} {score:+.2f}" for word, field, score in words) or "none")
-        moved = ", ".join(f"{word} {value:+.3f}" for word, value in owed(engine, read, place))
-        yield f"  meaning: {moved or 'no word'}"
+        lost = ", ".join(f"{word} {value:+.3f}" for word, value in owed(engine, read, place))
+        yield f"  meaning: {lost or 'no word'}"
         yield f"  people: {clicks[0, place]:.1f} of {clicks.sum():.1f} weighted acts after this query"
-        if own:
-            yield "  this user: " + ", ".join(f"{part} {value:+.2f}" for part, value in own.told(place).items())
+        if moved:
+            yield "  this user: " + ", ".join(f"{part} {value:+.2f}" for part, value in moved[item].items())
 
 
 def owed(engine: Engine, read: Understood, place: int) -> list[tuple[str, float]]:

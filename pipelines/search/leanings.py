@@ -7,10 +7,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from models.styles import styles
 from pipelines.marts import Marts, values_at
 from pipelines.run import Run
+from pipelines.search.lexical import Lexical
 
 PARTS = ("brand", "price", "style", "met", "bought")
+WRITTEN = ("title", "description")  # fields whose words say what sets an item off
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Leanings:
         prices: (I,) logarithm of the price over the median of the category, 0 where unknown.
         styles: (I, E) unit vectors of what sets an item off from the others of its category.
         prior: event weight at which a user's leanings are believed half.
+        kinds: (I,) number of each item's category, from 0; items without one are of one kind.
     """
 
     brands: np.ndarray
@@ -48,26 +52,28 @@ class Leanings:
     prices: np.ndarray
     styles: np.ndarray
     prior: float
+    kinds: np.ndarray
 
     @classmethod
-    def of(cls, run: Run, marts: Marts, part: str) -> "Leanings":
-        """As one of the night's trainings sees the items."""
+    def of(cls, run: Run, marts: Marts, part: str, written: np.ndarray) -> "Leanings":
+        """As one of the night's trainings sees the items; `written` (I, E) are their styles."""
         until, goods = marts.cuts[part], marts.catalogue
-        vectors = np.load(run.of("train_profile", part, "item_vectors.npy"))
         brands = pd.factorize(goods["brand"])[0]
         done = np.asarray(marts.interactions(until)[marts.people(until)].sum(axis=0)).ravel()
         prior = run.settings.search.preference_weight
-        return cls(brands, _shares(done, brands), _prices(goods), _styles(vectors, goods["category"]), prior)
+        return cls(brands, _shares(done, brands), _prices(goods), written, prior, kinds_of(goods))
 
     def parts(self, past: Past, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(R, PARTS): logarithm of the brand's `user_preferences.lift`; product of item's and user's price; cosine of
-        item's and user's style; logarithm of 1 + event weight; whether it was bought. 0 for users without a past."""
+        item's and user's style, to which each item that was met adds once; logarithm of 1 + event weight; whether it
+        was bought. 0 for users without a past."""
+        once = (past.weights > 0).astype(float)  # what is bought every week says no more of a taste
         total = np.asarray(past.weights.sum(axis=1)).ravel()
         paid = (past.weights @ self.prices) / (total + self.prior)
         columns = [
             self._brands(past.weights, users, items),
             paid[users] * self.prices[items],
-            np.einsum("re,re->r", _units(past.weights @ self.styles)[users], self.styles[items]),
+            np.einsum("re,re->r", _units(once @ self.styles)[users], self.styles[items]),
             np.log1p(values_at(past.weights, users, items)),
             values_at(past.bought, users, items),
         ]
@@ -89,7 +95,22 @@ class Leanings:
     @classmethod
     def load(cls, path: Path) -> "Leanings":
         with np.load(path) as told:
-            return cls(**{name: told[name] for name in told})
+            known = {name: told[name] for name in told}
+        of_one_kind = np.zeros(len(known["brands"]), dtype=np.int64)  # as a release has it that is older than kinds
+        return cls(**{"kinds": of_one_kind} | known)
+
+
+def written(catalogue: pd.DataFrame, lexical: Lexical) -> np.ndarray:
+    """(I, E) styles of the items of a catalogue, by the words that more than one of them has."""
+    index = lexical.index
+    found = index.present(*WRITTEN)  # (T, I)
+    weight = np.where(np.diff(found.indptr) > 1, np.sqrt(index.rarity), 0.0)
+    return styles(sparse.csr_matrix((sparse.diags(weight) @ found).T), kinds_of(catalogue))
+
+
+def kinds_of(catalogue: pd.DataFrame) -> np.ndarray:
+    """(I,) number of each item's category, from 0; items without one are of one kind."""
+    return pd.factorize(catalogue["category"], use_na_sentinel=False)[0]
 
 
 def _shares(done: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -102,16 +123,6 @@ def _prices(goods: pd.DataFrame) -> np.ndarray:
     cents = goods["price_cents"].astype(float)
     logarithm = pd.Series(np.log(cents.where(cents > 0)), index=goods.index)
     return (logarithm - logarithm.groupby(goods["category"], dropna=False).transform("median")).fillna(0.0).to_numpy()
-
-
-def _styles(vectors: np.ndarray, categories: pd.Series) -> np.ndarray:
-    """(I, E) unit vectors, 0 for an item that is alone in its category."""
-    kinds = pd.factorize(categories, use_na_sentinel=False)[0]
-    sums = np.zeros((int(kinds.max(initial=0)) + 1, vectors.shape[1]), dtype=np.float64)
-    np.add.at(sums, kinds, vectors)
-    counts = np.bincount(kinds)
-    others = vectors - (sums / np.maximum(counts, 1)[:, None])[kinds]
-    return _units(np.where(counts[kinds, None] > 1, others, 0.0)).astype(np.float32)
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:

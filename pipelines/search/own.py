@@ -11,7 +11,7 @@ from models.vocabulary import Vocabulary
 from pipelines.errors import NightshelfError
 from pipelines.search.answers import Engine
 from pipelines.search.leanings import PARTS, Past
-from pipelines.search.personal import Answers, Asked, Personal, rows
+from pipelines.search.personal import Answers, Asked, Personal, known, rows
 
 FIRST = np.zeros(1, dtype=np.int64)  # the one user, and the one query
 KNOWN = "select 1 from user_recommendations where user_id = ? limit 1"
@@ -42,11 +42,14 @@ class Own:
 
     def ordered(self, found: pd.DataFrame) -> pd.DataFrame:
         """Rows of search_results of one query as the user gets them, with the columns of user_search_results."""
-        answers = Answers.published(found, Vocabulary(found["query"]), self.engine.items)
-        asked = Asked(FIRST, FIRST)
-        return rows(found, answers, asked, self.personal, self.engine.arranging.held, self.past, len(found))
+        held, asked = self.engine.arranging.held, Asked(FIRST, FIRST)
+        return rows(found, self._answers(found), asked, self.personal, held, self.past, len(found))
 
-    def told(self, place: int) -> dict[str, float]:
-        """By part, what it adds to the personal score of an item, by its position."""
-        parts = self.personal.leanings.parts(self.past, FIRST, np.array([place]))
-        return dict(zip(PARTS, (parts[0] * self.personal.weights + 0.0).tolist(), strict=True))
+    def told(self, found: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """By item and by part, what it adds to the personal score of the answers, rows of search_results of a query."""
+        told, _ = known(self._answers(found), Asked(FIRST, FIRST), self.personal.leanings, self.past)
+        parts = (told.scores[:, 1:] * self.personal.weights + 0.0).tolist()
+        return {item: dict(zip(PARTS, one, strict=True)) for item, one in zip(found["item_id"], parts, strict=True)}
+
+    def _answers(self, found: pd.DataFrame) -> Answers:
+        return Answers.published(found, Vocabulary(found["query"]), self.engine.items)

@@ -130,13 +130,23 @@ def orders(
 
 
 def known(answers: Answers, asked: Asked, leanings: Leanings, past: Past) -> tuple[Candidates, np.ndarray]:
-    """The answers of pairs, with minus the logarithm of the rank and PARTS as scores; and their rows in `answers`."""
+    """The answers of pairs, with minus the logarithm of the rank and PARTS as scores, which count as far as the query
+    means what is of the answer's kind; and their rows in `answers`."""
     rows = answers.rows(asked.queries)
     counts = np.diff(answers.offsets)[asked.queries]
     users, place = np.unique(asked.users, return_inverse=True)
     parts = leanings.parts(past.only(users), np.repeat(place, counts), answers.items[rows])
-    told = np.column_stack([-np.log(answers.ranks[rows]), parts])
+    meant = kind_shares(answers, leanings.kinds)[rows]
+    told = np.column_stack([-np.log(answers.ranks[rows]), parts * meant[:, None]])
     return Candidates(asked.users, candidates.starts(counts), answers.items[rows], told), rows
+
+
+def kind_shares(answers: Answers, kinds: np.ndarray) -> np.ndarray:
+    """(R,) share of each answer's kind, by `kinds` (I,), in its query's answers, each of which counts 1 / rank."""
+    query = np.repeat(np.arange(len(answers.queries)), np.diff(answers.offsets))
+    weight, pairs = 1.0 / answers.ranks, query * (int(kinds.max(initial=0)) + 1) + kinds[answers.items]
+    place = np.unique(pairs, return_inverse=True)[1]
+    return np.bincount(place, weight)[place] / np.bincount(query, weight)[query]
 
 
 def latest(run: Run, marts: Marts, queries: Vocabulary) -> Asked:

@@ -38,15 +38,15 @@ class PersonalLesson:
         return self.found.best(first(scores(self.found.scores, weights), self.exact), 10)
 
 
-def lessons(run: Run, marts: Marts, told: Sequence[Lesson], chosen: str) -> list[PersonalLesson]:
+def lessons(run: Run, marts: Marts, told: Sequence[Lesson], chosen: str, written: np.ndarray) -> list[PersonalLesson]:
     """One per window in which known users clicked, oldest first; each window's answers are ranked by what the windows
-    before it taught."""
+    before it taught; `written` (I, E) are the items' styles."""
     made = []
     for place, lesson in enumerate(told):
         answers = Answers.ranked(lesson.slate, taught(chosen, told[:place], run), run.settings.search.results)
         asked, wanted = _clicked(run, marts, lesson)
         if len(asked.users):
-            leanings, past = Leanings.of(run, marts, lesson.part), Past.of(marts, lesson.part)
+            leanings, past = Leanings.of(run, marts, lesson.part, written), Past.of(marts, lesson.part)
             found, rows = known(answers, asked, leanings, past)
             made.append(PersonalLesson(found, answers.exact[rows], wanted))
     return made
