@@ -24,9 +24,9 @@ class Rows(lightgbm.Sequence):
     def __init__(self, features: np.ndarray, rows: np.ndarray):
         self.features, self.rows = features, rows
 
-    def __getitem__(self, place: int | slice) -> np.ndarray:
+    def __getitem__(self, place: int | slice | list[int]) -> np.ndarray:
         found = self.features[self.rows[place]]
-        return found if isinstance(place, slice) else found.astype(np.float64)  # LightGBM takes single rows as such
+        return found.astype(np.float64) if found.ndim == 1 else found  # LightGBM takes single rows as such
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +80,7 @@ class LambdaRank:
         rows = np.repeat(chooses, counts)
         parts = _chosen(features, rows)
         data = lightgbm.Dataset(
-            parts,
+            list[lightgbm.Sequence](parts),
             label=np.asarray(labels[rows], dtype=np.float32),
             group=counts[chooses],
             feature_name=list(self.features),

@@ -269,7 +269,7 @@ def test_blocks_are_judged_as_the_whole_is(count_earlier: int):
         *earlier, last = (window(lesson(60, seed), size) for seed in range(count_earlier + 1))
         told = [proof._read(SmallRun(), one) for one in earlier]
         scores, notes, lessons = proof._contenders(SmallRun(), told, last)
-        found = proof._judged(SmallRun(), last, lessons, scores).values()
+        found = proof._judged(SmallRun(), lessons, scores).values()
         lists = [
             (name, one.ranked.tolist(), one.wanted.toarray().tolist())
             for b in found

@@ -139,7 +139,7 @@ def test_a_lack_of_memory_names_the_settings_that_lower_it(tmp_path: Path, error
     """Whoever of the libraries says it, and in whatever words."""
     with pytest.raises(NoMemory) as told, shortages.named(tmp_path, "2026-03-01.nightly", "fuse"):
         raise error
-    assert "Lower fuse.memory_mb or fuse.learn_users or fuse.candidates" in str(told.value)
+    assert "Lower fuse.memory_mb or fuse.learn_users or fuse.negatives or fuse.candidates" in str(told.value)
 
 
 def test_a_full_heap_of_java_wants_a_larger_one(tmp_path: Path):

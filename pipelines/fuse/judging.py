@@ -42,7 +42,6 @@ class Bench:
 
     placement: str
     considered: int
-    count_items: int
     wanted: list[sparse.csr_matrix] = field(default_factory=list)
     lists: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
     columns: dict[str, list[list[np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
@@ -63,7 +62,7 @@ class Bench:
 
     def judged(self) -> dict[str, Judged]:
         """By source, then by contender."""
-        wanted = sparse.vstack([sparse.csr_matrix((0, self.count_items)), *self.wanted], format="csr")
+        wanted = sparse.csr_matrix(sparse.vstack(self.wanted, format="csr"))
         return {name: Judged(np.concatenate(lists), wanted) for name, lists in self.lists.items()}
 
     def candidates(self, name: str) -> pd.DataFrame:
@@ -78,7 +77,7 @@ def lists_of(lessons: Iterable[Lesson], score: Score) -> Judged:
     """Of one ranking alone."""
     told = [(one.slate.found.best(score(one.slate), DEEPEST), one.wanted) for one in lessons]
     ranked, wanted = zip(*told, strict=True)
-    return Judged(np.concatenate(ranked), sparse.vstack(wanted, format="csr"))
+    return Judged(np.concatenate(ranked), sparse.csr_matrix(sparse.vstack(wanted, format="csr")))
 
 
 def record(metric: str, values: np.ndarray, seed: int) -> list[dict]:

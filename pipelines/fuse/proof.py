@@ -33,7 +33,7 @@ def prove(
     *earlier, last = windows
     told = [_read(run, window) for window in earlier]
     scores, notes, lessons = _contenders(run, told, last)
-    benches = _judged(run, last, lessons, scores)
+    benches = _judged(run, lessons, scores)
     told, chosen, records = [*told, notes], {}, []
     for placement, bench in benches.items():
         judged = bench.judged()
@@ -76,11 +76,8 @@ def _contenders(
     return held, notes, lessons
 
 
-def _judged(
-    run: Run, last: Window, lessons: Iterable[Lesson], scores: Mapping[str, Mapping[str, Score]]
-) -> dict[str, Bench]:
-    count_items = last.wanted.shape[1]
-    benches = {one: Bench(one, run.settings.considered(one), count_items) for one in LEARNED}
+def _judged(run: Run, lessons: Iterable[Lesson], scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Bench]:
+    benches = {one: Bench(one, run.settings.considered(one)) for one in LEARNED}
     for lesson in lessons:
         side_by_side(run, partial(_take, benches, lesson, scores))
     return benches

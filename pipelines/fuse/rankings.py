@@ -148,7 +148,7 @@ def _blend(told: Sequence[Lesson], placement: str) -> Linear:
     kept = [one.choices(placement) for one in told]
     scaled, end = np.empty((sum(map(np.count_nonzero, kept)), len(SOURCES))), 0
     for one, rows in zip(told, kept, strict=True):
-        start, end = end, end + np.count_nonzero(rows)
+        start, end = end, end + int(np.count_nonzero(rows))
         scaled[start:end] = one.slate.found.only(rows).scaled
     return Linear(LinearBlend(SOURCES).fit(scaled, *_pooled(told, kept)))
 
