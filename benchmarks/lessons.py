@@ -1,6 +1,6 @@
 """What it takes to teach the rankings and to prove them, by what their windows could have shown.
 
-    python benchmarks/lessons.py --users 2000 20000
+    python benchmarks/lessons.py --users 2000 10000
 
 Users of each of two windows could have been shown 420 generated candidates, whose features are as many and as wide as
 a night's; few trees learn, for memory asks for rows. Each figure is of a process of its own.
@@ -37,7 +37,7 @@ DAY = dt.date(2026, 3, 1)
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--users", type=int, nargs="+", default=[2_000, 20_000], help="of one window")
+    ask.add_argument("--users", type=int, nargs="+", default=[2_000, 10_000], help="of one window")
     ask.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     told = ask.parse_args()
     if told.alone is not None:
