@@ -69,13 +69,19 @@ class Ensemble:
         with ThreadPoolExecutor(threads) as pool:
             return np.concatenate([np.empty(0), *pool.map(self._of_block, blocks)])
 
-    def _of_block(self, features: np.ndarray) -> np.ndarray:
+    def numbers(self, features: np.ndarray) -> Iterator[np.ndarray]:
+        """Tree by tree (R,) which of its conditions rows (R, K) break: equal numbers, equal ways down to the leaves."""
         known = np.ascontiguousarray(features.T[self.features], dtype=np.float32)  # (C, R)
         np.copyto(known, self.unknown[:, None], where=np.isnan(known))
-        bits, total = np.empty((MOST_SPLITS, len(features)), dtype=np.uint8), np.zeros(len(features))
+        bits = np.empty((MOST_SPLITS, len(features)), dtype=np.uint8)
         for tree in self.trees:
             np.greater(known.take(tree.columns, axis=0), tree.thresholds, out=bits.view(bool))
-            total += tree.values.take(tree.leaves.take(_numbers(bits)))
+            yield _numbers(bits)
+
+    def _of_block(self, features: np.ndarray) -> np.ndarray:
+        total = np.zeros(len(features))
+        for tree, numbers in zip(self.trees, self.numbers(features), strict=True):
+            total += tree.values.take(tree.leaves.take(numbers))
         return total
 
 

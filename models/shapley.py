@@ -8,16 +8,19 @@ a share for one that is not. What each group earns depends on nothing of the row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import lightgbm
 import numpy as np
 
-ROWS_PER_BLOCK = 4096  # so many stay in the cache on their way through a tree
+from models.leaves import Ensemble
+
+ROWS_PER_BLOCK = 16384  # the more, the more of them go one way through a tree
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,21 @@ class Payouts:
         roots: one node per tree.
         base: the mean score of the training rows, which no group earns.
         count_groups: G.
+        ensemble: tells which rows go one way through a tree; without it each goes by itself.
     """
 
     roots: Sequence[Split | Leaf]
     base: float
     count_groups: int
+    ensemble: Ensemble | None
 
     @classmethod
     def of(cls, booster: lightgbm.Booster, groups: Sequence[int]) -> Payouts:
         """Those of a trained booster to `groups` (K,), numbers from 0; few, for each set of them has a row per leaf."""
         count = max(groups) + 1
         told = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
-        return cls([_grown(node, groups, np.ones(count)) for node in told], sum(map(_mean, told)), count)
+        roots = [_grown(node, groups, np.ones(count)) for node in told]
+        return cls(roots, sum(map(_mean, told)), count, Ensemble.of(booster))
 
     def to(self, features: np.ndarray, threads: int = 1) -> np.ndarray:
         """Shapley values (R, G) for features (R, K); rows sum to the raw score less the base."""
@@ -67,11 +73,30 @@ class Payouts:
             return np.concatenate([np.empty((0, self.count_groups)), *pool.map(self._to_block, blocks)])
 
     def _to_block(self, features: np.ndarray) -> np.ndarray:
-        columns = np.ascontiguousarray(features.T, dtype=np.float64)  # (K, R)
         paid = np.zeros((len(features), self.count_groups))
-        for root in self.roots:
-            _pay(root, columns, np.zeros(len(features), dtype=np.int64), paid)
+        for root, numbers in zip(self.roots, self._numbers(features), strict=False):
+            some, place = _distinct(numbers)
+            once = np.zeros((len(some), self.count_groups))
+            columns = np.ascontiguousarray(features.take(some, axis=0).T, dtype=np.float64)  # (K, D)
+            _pay(root, columns, np.zeros(len(some), dtype=np.int64), once)
+            paid += once.take(place, axis=0)
         return paid
+
+    def _numbers(self, features: np.ndarray) -> Iterator[np.ndarray]:
+        """Tree by tree (R,) numbers; rows with the same one go the same way."""
+        if self.ensemble and features.dtype == np.float32:
+            return self.ensemble.numbers(features)
+        return repeat(np.arange(len(features)))
+
+
+def _distinct(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) a row for each distinct number of rows (R,), and (R,) which of them is a row's own."""
+    row = np.full(numbers.max() + 1, -1)
+    row[numbers] = np.arange(len(numbers))
+    seen = np.flatnonzero(row >= 0)
+    place = np.empty_like(row)
+    place[seen] = np.arange(len(seen))
+    return row[seen], place[numbers]
 
 
 def _pay(node: Split | Leaf, columns: np.ndarray, broken: np.ndarray, paid: np.ndarray) -> None:

@@ -64,6 +64,14 @@ def test_a_group_gets_what_it_adds_averaged_over_all_orders(booster: lightgbm.Bo
             assert told[group] == pytest.approx(earned, abs=1e-12)
 
 
+def test_rows_that_go_one_way_are_paid_as_if_each_went_by_itself(booster: lightgbm.Booster, features: np.ndarray):
+    """Payouts of float64, whose rows go one by one, are those of float32; and nobody's depend on who else is asked."""
+    payouts = Payouts.of(booster, GROUPS)
+    paid = payouts.to(features)
+    assert payouts.to(features.astype(np.float64)) == pytest.approx(paid, abs=1e-12)
+    assert payouts.to(features[40:41]).tolist() == paid[40:41].tolist()
+
+
 def test_nothing_is_paid_for_no_rows_and_by_trees_without_a_split(booster: lightgbm.Booster):
     """The table has its width still; a lone leaf is the base and nobody's."""
     assert Payouts.of(booster, GROUPS).to(np.empty((0, 5))).shape == (0, 3)
