@@ -15,6 +15,7 @@ from models.neighbours import Neighbours
 from models.vocabulary import Vocabulary
 from pipelines import evidence, settings
 from pipelines.fuse import features, proof, rankings, scoring
+from pipelines.fuse import sources as sources_of_fuse
 from pipelines.fuse.ablation import ablation
 from pipelines.fuse.judging import Judged
 from pipelines.fuse.lessons import Lesson, Notes
@@ -102,6 +103,19 @@ def test_every_source_scores_every_candidate(sources: Sources):
     scores = dict(zip(found.items.tolist(), found.scores.round(3).tolist(), strict=True))
     assert scores[2] == pytest.approx([0.1, 0.5, 0.0, 0.0, 0.0, np.log1p(3.0)], abs=1e-3)
     assert scores[0] == pytest.approx([0.9, 0.0, 0.0, 0.0, 0.7, np.log1p(1.0)], abs=1e-3)
+
+
+def test_neighbours_say_the_same_of_few_users_at_once(monkeypatch: pytest.MonkeyPatch):
+    """Proposals and scores of five users, of whom two at a time are read, are those of all at once."""
+    dice = np.random.default_rng(4)
+    histories = sparse.random_array((5, 30), density=0.2, rng=dice, format="csr")
+    source, exclude = Beside(Neighbours(dice.random((30, 30), dtype=np.float32)), histories), sparse.csr_matrix((5, 30))
+    users, pairs = np.arange(5), (np.repeat(np.arange(5), 30), np.tile(np.arange(30), 5))
+    whole = source.propose(users, 4, exclude, np.ones(30, bool)), source.score(*pairs)
+    monkeypatch.setattr(sources_of_fuse, "USERS_AT_ONCE", 2)
+    parts = source.propose(users, 4, exclude, np.ones(30, bool)), source.score(*pairs)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_source_ranks_only_what_it_speaks_for(sources: Sources):
