@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-from models import personalization
 from models.als import ALSModel
 from models.neighbours import Neighbours
 from models.personalization import RECORD
@@ -37,12 +36,6 @@ def readers(run: Run, marts: Marts, part: str, folder: Path) -> None:
     if (before / "sequence.json").exists():  # nothing to learn for it, else
         SequenceModel.load(before).carried(_items(run), marts.items).save(folder)
     shutil.copy(before / RECORD, folder)
-
-
-def sequence(run: Run, marts: Marts) -> SequenceModel | None:
-    """The network of the carried proof that reads histories as sequences, where it foretold better there."""
-    found = personalization.load(run.adopted("train_profile") / "final")
-    return found.carried(_items(run), marts.items) if isinstance(found, SequenceModel) else None
 
 
 def _items(run: Run) -> Vocabulary:

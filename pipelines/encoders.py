@@ -31,9 +31,7 @@ INDIFFERENT = {"keep_days", "processes", "launcher", "history_steps", "history_l
 def write(run: Run, marts: Marts, folder: Path) -> dict[str, object]:
     """Write the tokenizer, and encoder and item vectors of each cut; what is told of them for model.json."""
     texts = item_texts(marts)
-    earlier = None if run.models_of else _kept(run, marts)
-    if earlier is None and run.ranked_by:  # what a ranking reads comes with it
-        earlier = run.adopted("train_profile")
+    earlier = run.adopted("train_profile") if run.ranked_by else _kept(run, marts)  # a ranking brings what it reads
     told = _keep(run, marts, texts, earlier, folder) if earlier else _train(run, marts, texts, folder)
     return told | {"recipe": recipe(run)}
 

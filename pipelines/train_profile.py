@@ -2,7 +2,6 @@
 
 import datetime as dt
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,18 +51,17 @@ def _train_readers(
 
 
 def _go_on(run: Run, marts: Marts, until: dt.date, folder: Path) -> None:
-    """Write the networks that read histories, taught by the days up to now. Which of them foretells better was measured
-    when the carried proof was made: by now they know the days of that."""
-    item_vectors = np.load(folder / "item_vectors.npy")
-    _train_history(run, marts, item_vectors, until).save(folder)
-    shutil.copy(run.adopted("train_profile") / "final" / personalization.RECORD, folder)
-    if (sequence := adopt.sequence(run, marts)) is None:
+    """Write the networks of the carried proof that read histories, and which of them foretold better there. The one
+    that knows items by themselves, where it is that one, is taught by the days up to now."""
+    adopt.readers(run, marts, "final", folder)
+    sequence = personalization.load(folder)
+    if not isinstance(sequence, SequenceModel):
         return
+    item_vectors = np.load(folder / "item_vectors.npy")
     try:
-        sequence = _train_sequence(run, item_vectors, _readable(marts, until), sequence)
+        _train_sequence(run, item_vectors, _readable(marts, until), sequence).save(folder)
     except NothingToLearn as error:
         LOG.warning("%s reads histories as the proof did: %s", folder.name, error)
-    sequence.save(folder)
 
 
 def _readable(marts: Marts, until: dt.date) -> Histories:

@@ -114,7 +114,7 @@ def test_it_has_the_figures_and_lists_of_the_proof_and_says_so(proof: Run, later
 
 @pytest.mark.slow
 def test_it_trains_what_is_published_and_no_window(proof: Run, later: Run):
-    """Factors learn anew from all days, the network of histories goes on, the encoder and what was chosen stay."""
+    """Factors learn anew from all days, the network of histories goes on where it reads, all else stays."""
     for stage in ("train_als", "train_neighbours", "train_profile"):
         assert [path.name for path in sorted(later.of(stage).iterdir()) if path.is_dir()] == ["final"]
     model = json.loads(later.of("train_als", "model.json").read_text())
@@ -252,6 +252,7 @@ def test_a_preview_tells_losses_by_the_run_that_proved(later: Run, tmp_path: Pat
     draft.write_text(f"rule_id,action,item_id,owner,reason\n{rule}\n")
     told = preview(dataclasses.replace(later, home=home), draft)
     assert [one["metric"] for one in told.losses] == ["for_you", "discover"]
+    assert all(one["before"] > 0 for one in told.losses)
     assert told.touched["leave"].sum() > 0
     shutil.rmtree(home / "runs" / str(later.proof_of))
     assert preview(dataclasses.replace(later, home=home), draft).losses == []
