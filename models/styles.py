@@ -30,8 +30,11 @@ class Apart:
     def of(cls, words: sparse.csr_matrix, kinds: np.ndarray) -> "Apart":
         share, places = 1.0 / np.bincount(kinds)[kinds], np.arange(len(kinds))
         means = sparse.csr_matrix(sparse.csr_matrix((share, (kinds, places))) @ words)
-        mean = means[kinds]
-        squares = _sums(words.multiply(words)) - 2 * _sums(words.multiply(mean)) + _sums(mean.multiply(mean))
+        means.sum_duplicates()  # in order, so that looking up is a search
+        owner = np.repeat(places, np.diff(words.indptr))
+        mean = np.asarray(means[kinds[owner], words.indices]).ravel()  # only where the item has the word
+        within = np.bincount(owner, words.data * (words.data - 2 * mean), minlength=len(kinds))
+        squares = within + np.asarray(means.multiply(means).sum(axis=1)).ravel()[kinds]
         is_apart = squares > 1e-9
         return cls(words, means, kinds, np.where(is_apart, 1.0 / np.sqrt(np.where(is_apart, squares, 1.0)), 0.0))
 
@@ -60,7 +63,3 @@ def styles(words: sparse.csr_matrix, kinds: np.ndarray) -> np.ndarray:
     vectors = basis @ (turn * sizes)[:, :SIZE]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.where(lengths > 1e-6, vectors / np.maximum(lengths, 1e-6), 0.0).astype(np.float32)
-
-
-def _sums(values: sparse.csr_matrix) -> np.ndarray:
-    return np.asarray(values.sum(axis=1)).ravel()
