@@ -72,6 +72,7 @@ def _content(told: Run) -> dict[str, object]:
         "search": _json(told, "search", "metrics.json") or [],
         "rejected": _rejected(_json(told, "clean", "books.json") or []),
         "gates": [c for c in checks if c["table_name"] == "night"],
+        "tables": _tables(checks),
         "input": _input([c for c in checks if c["table_name"] == "input"]),
     }
 
@@ -137,6 +138,15 @@ def _reasons(told: Run) -> dict[str, dict[str, float]]:
     placements = [placement for placement in told.settings.shelves if placement in set(rows["placement"])]
     codes = [code for code in REASONS if code in set(rows["reason"])]
     return {code: {placement: shares.get((placement, code), 0.0) for placement in placements} for code in codes}
+
+
+def _tables(checks: list[dict]) -> dict[str, tuple[int, int]]:
+    """By published table, how many checks hold it against its contract, and how many of them it breaks."""
+    told: dict[str, list[bool]] = {}
+    for one in checks:
+        if one["table_name"] not in ("night", "input"):
+            told.setdefault(one["table_name"], []).append(one["is_ok"])
+    return {name: (len(told[name]), told[name].count(False)) for name in sorted(told)}
 
 
 def _input(checks: list[dict]) -> list[dict]:

@@ -104,10 +104,13 @@ Line = tuple[str, str]  # what it is about, and what is to be said
 
 
 def why(console: Console, home: Path, asked: Asked) -> None:
-    """Print the story of a row; of an item that is not on the shelf, who can tell more."""
+    """Print the story of a row; of an item that is not on the shelf, who can tell more; of a user or an item that does
+    not exist, the nearest."""
     with _release(home, asked) as release:
         lines = story(release, asked)
-        if not lines:
+        if not lines and (unknown := _unknown_user(release, asked) or _unknown_item(release, asked)):
+            lines = [("", unknown.told)]
+        elif not lines:
             told = f"{asked.item_id} does not stand on the shelf {asked.placement} of {asked.user_id}."
             lines = [("", told), ("", "`nightshelf why-not`, asked the same, names the stage that dropped it.")]
         _print(console, [*lines, *_source(release, home)])

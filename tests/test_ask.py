@@ -100,6 +100,13 @@ def test_a_query_that_nobody_typed_is_answered(home: Path):
     assert "words" in text
 
 
+def test_a_query_of_which_no_item_has_a_word_says_so(home: Path):
+    """What is near by meaning alone is told as that, with queries that have results; else nothing is."""
+    assert "no item has a word of this" in (text := told(home, "qqzzqq"))
+    assert "the nearest queries: blue mug" in text
+    assert "no item has a word" not in told(home, "blue")
+
+
 def test_a_query_with_rules_of_its_own_finds_what_they_let_stand(home: Path):
     """However it is typed; other queries find the chair, and all come in the order in which they were asked."""
     assert "red garden chair" not in told(home, "Garden  THINGS")

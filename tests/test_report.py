@@ -54,6 +54,13 @@ def test_each_part_of_the_list_builder_tells_what_it_changes():
     assert report._changes(built) == {"for_you": {"diversity": {"ndcg_at_10": built[0]}}}
 
 
+def test_every_table_has_its_place():
+    """With the checks of its contract, and those that it breaks; gates and input have their own."""
+    told = [("items", True), ("items", False), ("arrivals", True), ("night", True), ("input", False)]
+    checks = [{"table_name": name, "is_ok": is_ok} for name, is_ok in told]
+    assert report._tables(checks) == {"arrivals": (1, 0), "items": (2, 1)}
+
+
 def test_a_measure_of_the_input_is_one_line():
     """With both bounds, where it has both; it holds when every level does."""
     seen = {"check_name": "events/volume", "observed": "0.5"}

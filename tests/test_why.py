@@ -256,6 +256,12 @@ def test_who_asks_why_of_what_does_not_stand_there_is_led_on(home: Path):
     assert "why-not" in told(why.why, home, "anna", "i3")
 
 
+def test_who_asks_why_of_nobody_is_offered_the_nearest(home: Path):
+    """A user that no row names, and an item that the catalogue has not."""
+    assert "No true row names the user ana. The nearest: anna" in told(why.why, home, "ana", "i3")
+    assert "The catalogue has no item j3. The nearest: i3" in told(why.why, home, "anna", "j3")
+
+
 @pytest.mark.parametrize("perform", [why.why, why.why_not])
 def test_titles_and_ids_are_no_markup(home: Path, perform):
     """Brackets and tags come out as they are, and what acts on a terminal by its name."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -37,17 +38,28 @@ def ask(
         read = understand(text, engine.lexicon)
         found = results(engine, ranking, [read.query], "")
         if not len(found):
-            near = ", ".join(query for (query,) in release.execute(NEAREST, [read.query]).fetchall())
             raise NightshelfError(
-                f"Nothing is found for {read.query!r}. The nearest queries with results: {near or 'none'}."
+                f"Nothing is found for {read.query!r}. The nearest queries with results: {_near(release, read)}."
             )
+        guess = _guess(release, read, found)
         moved = own.told(found) if own else {}
         found = (own.ordered(found) if own else found).head(rows)
         said = release.execute(SAID, [found["item_id"].tolist()]).df().set_index("item_id")
     console.print(_table(found, said, f"Results of “{shown(read.meant)}”" + (f" for {shown(user)}" if user else "")))
     items = found["item_id"].head(EXPLAINED if explain else 0)
-    for line in [*_reading(read), *_telling(engine, moved, read, items)]:
+    for line in [*guess, *_reading(read), *_telling(engine, moved, read, items)]:
         console.print(Text(shown(line)), soft_wrap=True)
+
+
+def _near(release: duckdb.DuckDBPyConnection, read: Understood) -> str:
+    return ", ".join(query for (query,) in release.execute(NEAREST, [read.query]).fetchall()) or "none"
+
+
+def _guess(release: duckdb.DuckDBPyConnection, read: Understood, found: pd.DataFrame) -> list[str]:
+    """That no answer has a word of the query, nor anybody's click, with the nearest queries; nothing, where one has."""
+    is_guess = (found["reason"] == "meaning") & (found["lexical_score"] == 0)
+    told = f"no item has a word of this, and these are near by meaning; the nearest queries: {_near(release, read)}"
+    return [told] if is_guess.all() else []
 
 
 def _table(found: pd.DataFrame, said: pd.DataFrame, title: str) -> Table:
