@@ -28,6 +28,7 @@ from models.ranker import LambdaRank
 from pipelines import train_neighbours
 from pipelines.fuse import features, slate
 from pipelines.fuse.features import Moment
+from pipelines.fuse.lessons import Lesson
 from pipelines.fuse.rankings import Trees
 from pipelines.fuse.scoring import SERVES, ranked
 from pipelines.fuse.slate import Slate
@@ -104,8 +105,8 @@ def shop(users: int, items: int, settings: Settings) -> Moment:
     by_name: dict[str, Any] = {
         "als": Factors(model.user_factors, model.item_factors, *machine),
         "neighbours": Beside(train_neighbours.fit(bought, settings.neighbours), bought),
-        "profile": Factors(*near[:2], *machine),
-        "sequence": Factors(*near[2:], *machine),
+        "profile": Factors(near[0], near[1], *machine),
+        "sequence": Factors(near[2], near[3], *machine),
         "habit": Habit(bought),
         "popularity": Popularity(marts.popularity(UNTIL)),
     }
@@ -124,8 +125,8 @@ def taught(moment: Moment, settings: Settings) -> Trees:
     """As many trees as a night's, which learn from a taste that many sources know a part of."""
     told, dice = slate.slate(moment, np.arange(TEACHERS)), np.random.default_rng(5)
     wish = told.found.scaled.sum(axis=1) + dice.gumbel(size=len(told.features)) / 2
-    lesson = slate.Lesson(told, told.found.ranks(wish) <= 5, moment.sources.bought[:TEACHERS])
-    thin, fuse = lesson.thinned(settings.fuse.negatives, 0), settings.fuse
+    lesson, fuse = Lesson(told, told.found.ranks(wish) <= 5, moment.sources.bought[:TEACHERS]), settings.fuse
+    thin = lesson.only(lesson.thinned("for_you", fuse.negatives, 0))
     ranker = LambdaRank(features.NAMES, trees=fuse.trees, leaves=fuse.leaves, learning_rate=fuse.learning_rate)
     return Trees(ranker.fit(thin.slate.features, thin.slate.found.offsets, thin.labels))
 
