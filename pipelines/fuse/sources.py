@@ -172,9 +172,9 @@ def _first_free(order: np.ndarray, n: int, exclude: sparse.csr_matrix) -> np.nda
     rows, items = exclude.nonzero()
     free[rows, places[items]] = False
     count = np.cumsum(free[:, :-1], axis=1)
-    rows, columns = np.nonzero(free[:, :-1] & (count <= n))
+    users, columns = np.nonzero(free[:, :-1] & (count <= n))
     found = np.full((exclude.shape[0], n), -1, dtype=np.int32)
-    found[rows, count[rows, columns] - 1] = order[columns]
+    found[users, count[users, columns] - 1] = order[columns]
     return found
 
 
