@@ -117,7 +117,8 @@ def _tree(root: Mapping[str, Any], splits: Sequence[Mapping[str, Any]], places: 
     columns, thresholds = np.zeros(MOST_SPLITS, dtype=int), np.full((MOST_SPLITS, 1), np.inf, dtype=np.float32)
     for split, bit in zip(splits, RISING, strict=False):
         columns[bit], thresholds[bit] = places[_column(split)], _at_most(split["threshold"])
-    grid, values = np.empty((2,) * len(splits), dtype=np.uint8), []
+    grid = np.empty((2,) * len(splits), dtype=np.uint8)
+    values: list[float] = []
     axes = {split["split_index"]: len(splits) - 1 - place for place, split in enumerate(splits)}
     _fill(root, grid, axes, [slice(None)] * len(splits), values)
     return Tree(columns, thresholds, grid.reshape(-1), np.array(values))
