@@ -55,7 +55,7 @@ def main() -> None:
     sought = seconds.pop("sought")
     table = Table("step", "CPU s", "seeking = 1", title=title)
     for step, took in seconds.items():
-        table.add_row(step, f"{took:.3f}", f"{took / sought:.2f}")
+        table.add_row(str(step), f"{took:.3f}", f"{took / sought:.2f}")
     Console(width=100).print(table)
 
 
