@@ -19,6 +19,8 @@ from pipelines.settings import Audiences
 RUN = {"run_id": "r", "run_date": "2026-03-01", "label": "nightly", "opened_at": "2026-03-02", "code_version": "test"}
 RUN |= {
     "models_of": "r",
+    "proof_of": "r",
+    "proved_on": "2026-03-01",
     "settings": "{}",
     "packages": "{}",
     "fusion": "rrf",

@@ -196,7 +196,7 @@ def test_a_run_that_cannot_be_opened_for_want_of_room_leaves_no_trace(shop: Path
 def test_a_run_that_fails_while_it_is_opened_is_held_by_nobody(shop: Path, monkeypatch: pytest.MonkeyPatch):
     """Room may end after the lease was taken: whoever opens it next need not wait until it has run out."""
 
-    def find_no_room(*_: object) -> None:
+    def find_no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(retention, "clear_runs", find_no_room)

@@ -25,6 +25,8 @@ RUN = {
     "opened_at": "2026-03-02",
     "code_version": "test",
     "models_of": "2026-03-01.nightly",
+    "proof_of": "2026-03-01.nightly",
+    "proved_on": "2026-03-01",
     "settings": json.dumps(
         {
             "fuse": {"candidates": 60, "depth": 5, "query_days": 30},
