@@ -106,10 +106,11 @@ def test_every_source_scores_every_candidate(sources: Sources):
 
 
 def test_neighbours_say_the_same_of_few_users_at_once(monkeypatch: pytest.MonkeyPatch):
-    """Proposals and scores of five users, of whom two at a time are read, are those of all at once."""
+    """Proposals and scores of five users, each of whom must not be given other items, of whom two at a time are read,
+    are those of all at once."""
     dice = np.random.default_rng(4)
-    histories = sparse.random_array((5, 30), density=0.2, rng=dice, format="csr")
-    source, exclude = Beside(Neighbours(dice.random((30, 30), dtype=np.float32)), histories), sparse.csr_matrix((5, 30))
+    histories, exclude = (sparse.random_array((5, 30), density=0.2, rng=dice, format="csr") for _ in range(2))
+    source = Beside(Neighbours(dice.random((30, 30), dtype=np.float32)), histories)
     users, pairs = np.arange(5), (np.repeat(np.arange(5), 30), np.tile(np.arange(30), 5))
     whole = source.propose(users, 4, exclude, np.ones(30, bool)), source.score(*pairs)
     monkeypatch.setattr(sources_of_fuse, "USERS_AT_ONCE", 2)
