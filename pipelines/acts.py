@@ -27,6 +27,18 @@ READ = """
     join item_places using (item_id)
     order by "user", item, event_date
 """
+BASKETS = """
+    with several as (
+        select basket_id, item_id
+        from baskets
+        where basket_date <= $until and (undone_date is null or undone_date > $until)
+        qualify count(*) over (partition by basket_id) between 2 and $most
+    )
+    select dense_rank() over (order by basket_id)::integer as basket, item
+    from several
+    join item_places using (item_id)
+    order by basket_id, item
+"""
 
 
 class Acts:
@@ -63,6 +75,11 @@ class Acts:
             shape = users.stop - users.start, self.shape[1]
             parts.append(summed(rows["user"].to_numpy() - users.start, rows["item"].to_numpy(), values(rows), shape))
         return sparse.vstack(parts, format="csr")
+
+    def baskets(self, until: dt.date, most: int) -> pd.DataFrame:
+        """What baskets of two to `most` items hold: basket (a number) and item, by both; what has no position is left
+        out."""
+        return self.connection.execute(BASKETS, {"until": until, "most": most}).df()
 
     @cached_property
     def _users_per_block(self) -> int:

@@ -160,17 +160,10 @@ class Marts:
 
     def item_pairs(self, until: dt.date, seed: int) -> np.ndarray:
         """(P, 2) items that share a basket: neighbours in random orders of it, so that a basket counts by its size."""
-        rows = self.frame(
-            "select basket_id, item_id from baskets"
-            " where basket_date <= $1 and (undone_date is null or undone_date > $1)"
-            f" qualify count(*) over (partition by basket_id) between 2 and {LARGEST_BASKET}"
-            " order by basket_id, item_id",
-            until,
-        )
-        items = self.items.positions(rows["item_id"])
-        baskets = pd.factorize(rows["basket_id"])[0][items >= 0]
-        items, dice = items[items >= 0], np.random.default_rng(seed)
-        drawn = [np.empty((0, 2), dtype=np.int64)]
+        rows = self._acts.baskets(until, LARGEST_BASKET)
+        baskets, items = (rows[name].to_numpy() for name in ("basket", "item"))
+        dice = np.random.default_rng(seed)
+        drawn = [np.empty((0, 2), dtype=np.int32)]
         for _ in range(PAIR_ROUNDS):
             order = np.lexsort((dice.random(len(items)), baskets))
             together = baskets[order][1:] == baskets[order][:-1]
