@@ -27,9 +27,20 @@ class Histories:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) events of each."""
+        return (self.positions >= 0).sum(axis=1)
+
     def of(self, rows: np.ndarray) -> Histories:
         """Some rows, (M,) places."""
         return Histories(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+    def narrow(self) -> tuple[Histories, np.ndarray]:
+        """Without the columns in which all have padding, and the places (C,) of those that stay; one at least does."""
+        kept = np.flatnonzero((self.positions >= 0).any(axis=0))
+        kept = kept if len(kept) else np.arange(min(self.positions.shape[1], 1))
+        return Histories(*(getattr(self, one.name)[:, kept] for one in fields(self))), kept
 
 
 def joined(parts: Sequence[Histories], length: int) -> Histories:

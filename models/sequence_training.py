@@ -17,6 +17,7 @@ from models.sequence import SequenceConfig, SequenceModel
 
 TOMORROW = 1.0  # the day that is asked, counted from the last one that is known
 USERS_PER_BLOCK = 256
+WIDTHS = 4  # histories of a batch are read in so many groups of like length
 
 
 def train_sequence(
@@ -26,6 +27,7 @@ def train_sequence(
     *,
     epochs: int = 6,
     batch_size: int = 64,
+    most_steps: int = 200,
     learning_rate: float = 4e-3,
     half_life_days: float = 90.0,
     rivals: int = 8192,
@@ -45,6 +47,7 @@ def train_sequence(
     Args:
         content: (I, C) item-profile vectors; they stay as they are.
         histories: of N users, oldest event first.
+        batch_size: users of a step; more of them where an epoch would have more than `most_steps`.
         half_life_days: days after which a purchase counts half as an example.
         most_users: users of one epoch at most, drawn anew for each; by default all whose history teaches anything.
         start: continue from these weights, which stay as they are.
@@ -60,7 +63,7 @@ def train_sequence(
         dice, vectors = np.random.default_rng(seed), _content(content, device)
         counts = np.bincount(histories.positions[histories.positions >= 0], minlength=len(content))
         drawn = min(len(usable), most_users or len(usable))
-        batches = max(drawn // batch_size, 1)
+        batches = min(max(drawn // batch_size, 1), most_steps)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * batches, pct_start=0.1)
         for _ in range(epochs):
@@ -83,17 +86,20 @@ def sequence_vectors(
     """Users (U, D + 1), items (I, D + 1) and attention (U, H), all float32; a user without history is zero.
 
     The last number of a user is 1 and that of an item its bias, so that the inner product is the whole score.
+    Histories of like length are read together, no wider than they are.
     """
     device = model.bias.weight.device
     vectors = _content(content, device)
     users = np.zeros((len(histories), model.config.embedding_size + 1), dtype=np.float32)
     attention = np.zeros(histories.positions.shape, dtype=np.float32)
+    order = np.argsort(histories.lengths, kind="stable")
     for start in range(0, len(histories), USERS_PER_BLOCK):
-        rows = np.arange(start, min(start + USERS_PER_BLOCK, len(histories)))
-        items, days, weights, mask = _tensors(histories.of(rows), device)
+        rows = order[start : start + USERS_PER_BLOCK]
+        few, columns = histories.of(rows).narrow()
+        items, days, weights, mask = _tensors(few, device)
         found, shares = model(vectors, items, days, weights, mask, days.new_full((len(rows), 1), TOMORROW))
         users[rows] = torch.hstack([found[:, 0], mask.any(dim=1, keepdim=True)]).cpu().numpy()
-        attention[rows] = shares[:, 0].cpu().numpy()
+        attention[np.ix_(rows, columns)] = shares[:, 0].cpu().numpy()
     own, bias = model.outputs(vectors, torch.arange(len(vectors), device=device))
     return users, torch.hstack([own, bias[:, None]]).cpu().numpy(), attention
 
@@ -118,21 +124,33 @@ def _loss(
     rivals: int,
     dice: np.random.Generator,
 ) -> Tensor:
-    """Mean cross-entropy of the items bought, each foretold from the days before its own."""
+    """Mean cross-entropy of the items bought, each foretold from the days before its own.
+
+    Histories of like length are read together, no wider than they are.
+    """
+    groups = np.array_split(np.argsort(histories.lengths, kind="stable"), WIDTHS)
+    told = [_foretold(model, content, histories.of(rows).narrow()[0]) for rows in groups if len(rows)]
+    users = torch.cat([vectors for vectors, *_ in told])  # (D, ·)
+    starts = np.cumsum([0, *(len(vectors) for vectors, *_ in told)])
+    example = torch.cat([places + int(start) for (_, places, *_), start in zip(told, starts, strict=False)])
+    bought, days = np.concatenate([one[2] for one in told]), torch.cat([one[3] for one in told])
+    offered, log_share = _offered(bought, counts, rivals, dice)
+    vectors, bias = model.outputs(content, torch.from_numpy(offered).to(content.device))
+    scores = users @ vectors.T + bias - torch.from_numpy(log_share).to(bias)
+    logs = scores.log_softmax(dim=1)[example, torch.from_numpy(np.searchsorted(offered, bought)).to(content.device)]
+    counted = torch.exp2(days / half_life_days)
+    return -(counted * logs).sum() / counted.sum()
+
+
+def _foretold(model: SequenceModel, content: Tensor, histories: Histories) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    """One vector (D, ·) for all that a user bought on a day; by purchase (N,) its row, the item, and the day."""
     items, days, weights, mask = _tensors(histories, content.device)
     places, asked = _days(days, mask)  # (B, H) index of each event's day, (B, Q) those days
     targets = _targets(histories)
-    bought = histories.positions[targets]
     row, column = (torch.from_numpy(one).to(content.device) for one in targets.nonzero())
     users, _ = model(content, items, days, weights, mask, asked)  # (B, Q, D)
-    flat = row * asked.shape[1] + places[row, column]
-    distinct, example = flat.unique(return_inverse=True)  # one row of scores serves all that was bought on a day
-    offered, log_share = _offered(bought, counts, rivals, dice)
-    vectors, bias = model.outputs(content, torch.from_numpy(offered).to(content.device))
-    scores = users.flatten(0, 1)[distinct] @ vectors.T + bias - torch.from_numpy(log_share).to(bias)
-    logs = scores.log_softmax(dim=1)[example, torch.from_numpy(np.searchsorted(offered, bought)).to(content.device)]
-    counted = torch.exp2(days[row, column] / half_life_days)
-    return -(counted * logs).sum() / counted.sum()
+    distinct, example = (row * asked.shape[1] + places[row, column]).unique(return_inverse=True)
+    return users.flatten(0, 1)[distinct], example, histories.positions[targets], days[row, column]
 
 
 def _offered(

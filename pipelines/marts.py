@@ -109,12 +109,25 @@ class Marts:
 
     def held_out(self, placement: str) -> sparse.csr_matrix:
         """(U, I) 1 where a person bought in the held-out days; of `discover`, what they had not bought before."""
-        cut, last = self.run.holdout_cut, self.run.proved_on
-        bought = self.bought(last, after=cut).multiply(self.people(last)[:, None]).tocsr()
+        cut = self.run.holdout_cut
+        bought = self._bought_by_people(cut, self.run.proved_on)
         if placement == "discover":
             bought = sparse.csr_matrix(bought - bought.multiply(self.bought(cut)))
             bought.eliminate_zeros()
         return bought
+
+    def window(self, cut: dt.date, end: dt.date) -> tuple[np.ndarray, sparse.csr_matrix]:
+        """People (B,) who bought between two days, `fuse.learn_users` of them at most, and what they did (B, I): they
+        teach the rankings and judge them."""
+        bought = self._bought_by_people(cut, end)
+        users = np.flatnonzero(np.diff(bought.indptr))
+        drawn = _drawn(len(users), self.settings.fuse.learn_users, self.settings.seed)
+        users = users if drawn is None else users[drawn]
+        return users, bought[users]
+
+    def _bought_by_people(self, cut: dt.date, end: dt.date) -> sparse.csr_matrix:
+        """(U, I) 1 where a person bought the item after `cut` and up to `end`."""
+        return self.bought(end, after=cut).multiply(self.people(end)[:, None]).tocsr()
 
     def popularity(self, until: dt.date, days: int | None = None) -> np.ndarray:
         """(I,) buyers per item in the last `days` (all days without), ties broken by visitors."""

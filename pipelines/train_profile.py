@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ TESTED_USERS = 20_000  # and no more of them than so many
 def run(run: Run, folder: Path) -> None:
     marts = Marts(run)
     told = encoders.write(run, marts, folder)
-    sequence = None
+    sequence, ends = None, dict(pairwise(marts.cuts.values()))
     for part, until in marts.cuts.items():
         if run.models_of:
             adopt.readers(run, marts, part, folder / part)
@@ -35,7 +36,8 @@ def run(run: Run, folder: Path) -> None:
             _go_on(run, marts, until, folder / part)
         else:
             sequence = _train_readers(run, marts, until, sequence, folder / part)
-        _read_histories(marts, until, folder / part, device.chosen(run.settings))
+        users = marts.window(until, ends[until])[0] if until in ends else np.arange(len(marts.users))
+        _read_histories(marts, until, users, folder / part, device.chosen(run.settings))
         stamp.write(folder / part, users=marts.users.hash, items=marts.items.hash)
     write_json(folder / "model.json", told)
 
@@ -70,13 +72,16 @@ def _readable(marts: Marts, until: dt.date) -> Histories:
     return replace(histories, positions=np.where(marts.people(until)[:, None], histories.positions, -1))
 
 
-def _read_histories(marts: Marts, until: dt.date, folder: Path, place: str) -> None:
-    """Write what the attention makes of each user, and what the better network makes of users and items."""
-    item_vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(until)
+def _read_histories(marts: Marts, until: dt.date, users: np.ndarray, folder: Path, place: str) -> None:
+    """Write what the attention makes of these users, positions, and what the better network makes of them and of items.
+    Others have zeros: before the held-out days nobody is asked about but those who teach and judge."""
+    item_vectors, histories = np.load(folder / "item_vectors.npy"), marts.histories(until).of(users)
     vectors, _ = profile_training.user_vectors(HistoryAttention.load(folder).to(place), item_vectors, histories)
-    np.save(folder / "user_vectors.npy", vectors)
-    users, items, _ = personalization.read_history(personalization.load(folder).to(place), item_vectors, histories)
-    np.save(folder / "sequence_users.npy", users)
+    better = personalization.load(folder).to(place)
+    read, items, _ = personalization.read_history(better, item_vectors, histories)
+    for name, rows in (("user_vectors", vectors), ("sequence_users", read)):
+        shape = len(marts.users), rows.shape[1]
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", rows.dtype, shape)[users] = rows
     np.save(folder / "sequence_items.npy", items)
 
 

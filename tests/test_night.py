@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -265,6 +267,18 @@ def test_models_share_one_dictionary(night: Run):
         sources = Sources.load(night, marts, part).by_name
         for name in ("als", "profile"):
             assert (len(sources[name].users), len(sources[name].items)) == (len(marts.users), len(marts.items))
+
+
+def test_before_the_held_out_days_only_those_are_read_who_teach_and_judge(night: Run):
+    """Of all others the networks' vectors are zeros there; of the night itself, everybody's with a history is read."""
+    marts = Marts(night)
+    for part, after in pairwise([*marts.cuts, None]):
+        until, names = marts.cuts[part], ("user_vectors.npy", "sequence_users.npy")
+        known = np.diff(marts.interactions(until).indptr) > 0
+        users = marts.window(until, marts.cuts[after])[0] if after else np.flatnonzero(known)
+        for vectors in (np.load(night.of("train_profile", part, name)) for name in names):
+            assert np.flatnonzero(vectors.any(axis=1)).tolist() == [user for user in users if known[user]], part
+        assert not after or len(users) < np.count_nonzero(known)
 
 
 def test_a_catalogue_with_queries_and_no_users_publishes_search(shop: Path):

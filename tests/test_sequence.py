@@ -57,6 +57,33 @@ def test_a_sample_of_rivals_teaches_the_same():
     assert ((users @ items.T).argmax(axis=1) == (STARTS + 4) % 12).mean() > 0.95
 
 
+def test_a_short_history_is_read_alike_in_any_company(trained):
+    """Beside long ones, which come in other columns too, it has the vector and the attention that it has alone."""
+    row, ages = [-1, 3, -1, 4], [0, 6, 0, 2]
+    alone, _, attention = sequence_vectors(trained, CONTENT, histories([row], [ages]))
+    beside, _, shares = sequence_vectors(
+        trained, CONTENT, histories([*WALKS.positions[:3], row], [*WALKS.ages_days[:3], ages])
+    )
+    np.testing.assert_allclose(beside[3], alone[0], atol=1e-6)
+    np.testing.assert_allclose(shares[3], attention[0], atol=1e-6)
+    assert attention[0][[0, 2]].tolist() == [0, 0]
+
+
+def test_steps_of_an_epoch_grow_with_users_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    """Beyond the bound it is batches that grow; everybody teaches once an epoch all the same."""
+    seen = []
+
+    def counted(model, content, some, *_):
+        seen.append(len(some))
+        return model.bias.weight.sum()
+
+    monkeypatch.setattr(sequence_training, "_loss", counted)
+    for most, sizes in ((200, [8] * 25), (5, [40] * 5)):
+        train_sequence(CONTENT, WALKS, CONFIG, epochs=1, batch_size=8, most_steps=most)
+        assert seen == sizes
+        seen.clear()
+
+
 def test_no_day_sees_itself_or_later(trained):
     """What is foretold for a day does not change with what happened on it or after."""
     items, days, ones = torch.tensor([[1, 2, 3]]), torch.tensor([[-5.0, -3.0, -1.0]]), torch.ones(1, 3)

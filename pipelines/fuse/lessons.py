@@ -97,10 +97,7 @@ class Window:
 
     @classmethod
     def between(cls, run: Run, marts: Marts, part: str, after: str) -> "Window":
-        cut, end = run.cuts[part], run.cuts[after]
-        bought = marts.bought(end, after=cut).multiply(marts.people(end)[:, None]).tocsr()
-        users = _sample(np.flatnonzero(np.diff(bought.indptr)), run.settings.fuse.learn_users, run.settings.seed)
-        return cls(users, bought[users], lambda: Moment(run, marts, part))
+        return cls(*marts.window(run.cuts[part], run.cuts[after]), lambda: Moment(run, marts, part))
 
     def lessons(self) -> Iterator[Lesson]:
         """Block by block of users, made anew each time: what they could have been shown at the first cut."""
@@ -166,7 +163,3 @@ class Notes:
         self.weighed.append((lesson if self.weighing is None else lesson.among(self.weighing)).bare())
         if self.sampling is not None:
             self.sampled.append(lesson.among(self.sampling))
-
-
-def _sample(users: np.ndarray, most: int, seed: int) -> np.ndarray:
-    return users if len(users) <= most else np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
