@@ -28,8 +28,6 @@ SMALL = {
     "profile.sequence_size": 32,
     "profile.sequence_epochs": 3,
     "fuse.candidates": 60,
-    "fuse.trees": 100,
-    "fuse.learning_rate": 0.1,
     "shelve.length": 10,
     "clean.max_rejected_share": 0.5,
     "search.queries": "copper kettle, tin opener",

@@ -9,25 +9,24 @@ from pipelines.fuse.rankings import PARTS, crossed, learn, taught
 from pipelines.run import Run
 
 ABLATED_USERS = 1000  # of each window; a ranking is taught anew for every part
-HASTE = 3  # and so many times as fast: what it loses without the part is about the same, at a third of the cost
 
 
 def ablation(run: Run, samples: Sequence[Sequence[Lesson]], placement: str, name: str) -> list[dict]:
     """`<placement>/loss_without_<part>/ndcg_at_10`: what the chosen ranking loses when it must do without a source.
 
-    Every ranking, the whole one too, is taught in haste and judged on the same sample of users of each window.
+    Every ranking, the whole one too, is taught and judged on the same sample of users of each window.
     """
     placed, records = [[one.placed(placement) for one in sample] for sample in samples], []
-    whole = _hasty(run, placed, placement, name)
+    whole = _lists(run, placed, placement, name)
     for part in PARTS:
-        without = _hasty(run, placed, placement, name, part)
+        without = _lists(run, placed, placement, name, part)
         if whole and without:
             metric = f"{placement}/loss_without_{part}/ndcg_at_10"
             records += record(metric, whole.ndcg - without.ndcg, run.settings.seed)
     return records
 
 
-def _hasty(
+def _lists(
     run: Run, samples: Sequence[Sequence[Lesson]], placement: str, name: str, part: str | None = None
 ) -> Judged | None:
     """Lists of the last window's sample by a ranking that goes without a part; None where nothing teaches it."""
@@ -38,6 +37,6 @@ def _hasty(
     def notes(sample: Sequence[Lesson]) -> Notes:
         return Notes(run.settings, placements=(placement,)).read(seen(sample))
 
-    learns, (*earlier, last) = partial(learn, name, run=run, haste=HASTE), samples
+    learns, (*earlier, last) = partial(learn, name, run=run), samples
     score = taught(learns, placement, [notes(one) for one in earlier]) or crossed(learns, placement, notes(last))
     return lists_of(seen(last), score) if score else None

@@ -101,13 +101,10 @@ def load(name: str, path: Path) -> Ranking:
     return Linear(LinearBlend.load(path)) if name == "blend" else Trees(LambdaRank.load(path))
 
 
-def learn(name: str, placement: str, told: Sequence[Notes], run: Run, haste: int = 1) -> Ranking:
-    """A contender taught by notes of some windows; raises NothingToLearn where they teach nothing of the placement.
-
-    Trees learn `haste` times as fast, and are as many times fewer.
-    """
+def learn(name: str, placement: str, told: Sequence[Notes], run: Run) -> Ranking:
+    """A contender taught by notes of some windows; raises NothingToLearn where they teach nothing of the placement."""
     if name == "lambdarank":
-        return _trees([lesson for notes in told for lesson in notes.thin], placement, run, haste)
+        return _trees([lesson for notes in told for lesson in notes.thin], placement, run)
     if name == "blend":
         return _blend([lesson for notes in told for lesson in notes.weighed], placement)
     return ReciprocalRanks()
@@ -153,14 +150,14 @@ def _blend(told: Sequence[Lesson], placement: str) -> Linear:
     return Linear(LinearBlend(SOURCES).fit(scaled, *_pooled(told, kept)))
 
 
-def _trees(told: Sequence[Lesson], placement: str, run: Run, haste: int) -> Trees:
+def _trees(told: Sequence[Lesson], placement: str, run: Run) -> Trees:
     fuse, seed = run.settings.fuse, run.settings.seed
     kept = [one.thinned(placement, fuse.negatives, seed) for one in told]
     ranker = LambdaRank(
         features.NAMES,
-        trees=-(-fuse.trees // haste),
+        trees=fuse.trees,
         leaves=fuse.leaves,
-        learning_rate=min(haste * fuse.learning_rate, 1.0),
+        learning_rate=fuse.learning_rate,
         rising=features.RISING if fuse.monotone else (),
         seed=seed,
         threads=max(run.settings.machine.threads // len(LEARNED), 1),  # of `side_by_side`
