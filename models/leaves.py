@@ -15,8 +15,8 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-MOST_SPLITS = 16  # of one tree: its table has a byte for each set of them
-ROWS_PER_BLOCK = 8192  # so many stay in the cache on their way through the trees
+MOST_SPLITS = 16  # of one tree: its table has a cell for each set of them
+ROWS_PER_BLOCK = 16384  # so many stay in the cache on their way through the trees
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,15 @@ class Tree:
     """What a row gets that breaks some of the tree's conditions.
 
     Attributes:
-        columns: (16,) of the ensemble, one for each condition.
-        thresholds: (16, 1) float32; a row breaks a condition by more than that.
-        leaves: (2^S,) uint8, by the numbers of `_numbers`.
-        values: (L,) float64, of each leaf.
+        conditions: up to 16: the place of its bit, its column of the ensemble, and the threshold (float32) by more than
+            which a row breaks it.
+        unused: places of bits without a condition.
+        scores: (2^S,) float64, by the numbers of `_numbers`.
     """
 
-    columns: np.ndarray
-    thresholds: np.ndarray
-    leaves: np.ndarray
-    values: np.ndarray
+    conditions: Sequence[tuple[int, int, np.float32]]
+    unused: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Ensemble:
         if max(map(len, splits), default=0) > MOST_SPLITS:
             return None
         asked = [_column(split) for some in splits for split in some]
-        columns = dict.fromkeys([(0, 0.0), *asked])  # the first also where a tree has less than 16 conditions
+        columns = dict.fromkeys([(0, 0.0), *asked])  # the first so that there is one
         places = {column: place for place, column in enumerate(columns)}
         trees = [_tree(node, some, places) for node, some in zip(told, splits, strict=True)]
         features, unknown = np.array(list(columns)).T
@@ -73,15 +72,18 @@ class Ensemble:
         """Tree by tree (R,) which of its conditions rows (R, K) break: equal numbers, equal ways down to the leaves."""
         known = np.ascontiguousarray(features.T[self.features], dtype=np.float32)  # (C, R)
         np.copyto(known, self.unknown[:, None], where=np.isnan(known))
-        bits = np.empty((MOST_SPLITS, len(features)), dtype=np.uint8)
+        columns, bits = list(known), np.empty((MOST_SPLITS, len(features)), dtype=np.uint8)
+        broken = list(bits.view(bool))
         for tree in self.trees:
-            np.greater(known.take(tree.columns, axis=0), tree.thresholds, out=bits.view(bool))
+            for bit, column, threshold in tree.conditions:
+                np.greater(columns[column], threshold, out=broken[bit])
+            bits[tree.unused] = 0
             yield _numbers(bits)
 
     def _of_block(self, features: np.ndarray) -> np.ndarray:
         total = np.zeros(len(features))
         for tree, numbers in zip(self.trees, self.numbers(features), strict=True):
-            total += tree.values.take(tree.leaves.take(numbers))
+            total += tree.scores.take(numbers)
         return total
 
 
@@ -114,28 +116,28 @@ def _column(split: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _tree(root: Mapping[str, Any], splits: Sequence[Mapping[str, Any]], places: Mapping[tuple, int]) -> Tree:
-    columns, thresholds = np.zeros(MOST_SPLITS, dtype=int), np.full((MOST_SPLITS, 1), np.inf, dtype=np.float32)
-    for split, bit in zip(splits, RISING, strict=False):
-        columns[bit], thresholds[bit] = places[_column(split)], _at_most(split["threshold"])
-    grid = np.empty((2,) * len(splits), dtype=np.uint8)
-    values: list[float] = []
+    conditions = [
+        (int(bit), places[_column(split)], _at_most(split["threshold"]))
+        for split, bit in zip(splits, RISING, strict=False)
+    ]
+    grid = np.empty((2,) * len(splits))
     axes = {split["split_index"]: len(splits) - 1 - place for place, split in enumerate(splits)}
-    _fill(root, grid, axes, [slice(None)] * len(splits), values)
-    return Tree(columns, thresholds, grid.reshape(-1), np.array(values))
+    _fill(root, grid, axes, [slice(None)] * len(splits))
+    return Tree(conditions, RISING[len(splits) :], grid.reshape(-1))
 
 
-def _fill(node: Mapping[str, Any], grid: np.ndarray, axes: Mapping[int, int], cell: list, values: list[float]) -> None:
-    """Write the leaves below a node into the table's cells that lead there, and what they pay behind `values`."""
+def _fill(node: Mapping[str, Any], grid: np.ndarray, axes: Mapping[int, int], cell: list) -> None:
+    """Write what the leaves below a node pay into the table's cells that lead there."""
     if "leaf_value" in node:
-        grid[tuple(cell)] = len(values)
-        values.append(node["leaf_value"])
+        grid[tuple(cell)] = node["leaf_value"]
         return
     axis = axes[node["split_index"]]
     for is_broken, side in enumerate(("left_child", "right_child")):
-        _fill(node[side], grid, axes, [*cell[:axis], is_broken, *cell[axis + 1 :]], values)
+        _fill(node[side], grid, axes, [*cell[:axis], is_broken, *cell[axis + 1 :]])
 
 
 def _at_most(threshold: float) -> np.float32:
     """The largest float32 that is no larger: no float32 lies between the two."""
-    near = np.float32(threshold)
+    with np.errstate(over="ignore"):  # beyond all of them is infinity, which is then too large
+        near = np.float32(threshold)
     return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))
