@@ -70,9 +70,11 @@ class Ensemble:
 
     def numbers(self, features: np.ndarray) -> Iterator[np.ndarray]:
         """Tree by tree (R,) which of its conditions rows (R, K) break: equal numbers, equal ways down to the leaves."""
-        known = np.ascontiguousarray(features.T[self.features], dtype=np.float32)  # (C, R)
-        np.copyto(known, self.unknown[:, None], where=np.isnan(known))
-        columns, bits = list(known), np.empty((MOST_SPLITS, len(features)), dtype=np.uint8)
+        told = np.ascontiguousarray(features.T, dtype=np.float32)  # (K, R)
+        columns = [
+            _filled(told[feature], unknown) for feature, unknown in zip(self.features, self.unknown, strict=True)
+        ]
+        bits = np.empty((MOST_SPLITS, len(features)), dtype=np.uint8)
         broken = list(bits.view(bool))
         for tree in self.trees:
             for bit, column, threshold in tree.conditions:
@@ -87,6 +89,15 @@ class Ensemble:
         return total
 
 
+def _filled(column: np.ndarray, unknown: np.float32) -> np.ndarray:
+    """A column (R,) with what stands for NaN."""
+    if unknown == np.inf:
+        return np.fmin(column, unknown)  # of NaN and a number it takes the number, sooner than a mask is made
+    if unknown == 0 and np.isnan(column).any():
+        return np.where(np.isnan(column), unknown, column)
+    return column  # like minus infinity, NaN is above no threshold
+
+
 def _numbers(bits: np.ndarray) -> np.ndarray:
     """(R,) one number for the 16 bits (16, R) of each row, which are overwritten: half is laid over half."""
     for half in (8, 4, 2):
@@ -94,7 +105,10 @@ def _numbers(bits: np.ndarray) -> np.ndarray:
         for _ in range(8 // half):
             upper += upper  # a shift, which takes numpy longer
         bits[:half] |= upper
-    return bits[1].astype(np.intp) << 8 | bits[0]
+    numbers = bits[1].astype(np.uint16)  # half of the bytes of what follows, until it must be an index
+    numbers *= 256
+    numbers |= bits[0]
+    return numbers.astype(np.intp)
 
 
 RISING = np.argsort(_numbers(np.eye(MOST_SPLITS, dtype=np.uint8)))  # the bit worth 1 in a number, that worth 2, …
