@@ -86,6 +86,7 @@ def contest(folder: Path, ours: pd.DataFrame, before: list[pd.DataFrame], placem
         people=lambda until: np.ones(40, dtype=bool),
     )
     marts.run, marts.held_out = run, partial(Marts.held_out, marts)
+    marts._bought_by_people = partial(Marts._bought_by_people, marts)
     return gates._against_current(run, marts, before, placement)
 
 
