@@ -155,11 +155,14 @@ def neighbours_disk(size: Size, told: Settings) -> float:
 
 
 def profile_work(size: Size, told: Settings) -> float:
-    """Examples that the networks read; users of whom the sequence does not learn are read all the same."""
+    """Examples that the networks learn from, and users who are read: everybody once, and before the held-out days those
+    who teach the rankings."""
     profile = told.profile
-    users = min(size.count_users, profile.sequence_users)
-    histories = profile.sequence_epochs * users + READ_ONLY * (size.count_users - users)
-    return cuts(told) * (profile.steps * profile.batch_size + histories)
+    taught = profile.steps * profile.batch_size + profile.sequence_epochs * min(
+        size.count_users, profile.sequence_users
+    )
+    read = size.count_users + told.holdout.windows * lesson_users(size, told)
+    return cuts(told) * taught + READ_ONLY * read
 
 
 def profile_arrays(size: Size, told: Settings) -> float:
