@@ -328,6 +328,9 @@ def _best(row: np.ndarray, n: int) -> np.ndarray:
     positive = np.flatnonzero(row > 0)  # of sparse scores few are, and zeros are slow to part
     if n <= len(positive) < len(row):
         return positive[_best(row[positive], n)]
+    zeros = np.flatnonzero(row == 0)[: n - len(positive)]
+    if len(zeros) and len(positive) + len(zeros) == n:
+        return np.concatenate([positive[_best(row[positive], n)], zeros])
     threshold = np.partition(row, len(row) - n)[len(row) - n]
     above = np.flatnonzero(row > threshold)
     level = np.flatnonzero(row == threshold)[: n - len(above)]
