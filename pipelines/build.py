@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import duckdb
 
-from pipelines import contracts, placements, pseudonyms, shortages
+from pipelines import contracts, costs, placements, pseudonyms, shortages
 from pipelines.errors import BadInput, NightshelfError
 from pipelines.run import Run, stage
 from pipelines.settings import Section
@@ -71,14 +72,18 @@ def dbt(run: Run, folder: Path, marts: Path, *asked: str) -> None:
         **os.environ,
         "NIGHTSHELF_MARTS": str(marts),
         "NIGHTSHELF_DBT_THREADS": str(run.settings.machine.threads),
+        "NIGHTSHELF_DBT_MEMORY": f"{run.settings.machine.database_mb}MiB",
         "DO_NOT_TRACK": "1",
     }
     command += ["--vars", json.dumps(_variables(run, marts))]
-    told = subprocess.run([*_with_us(), *command], env=environment, capture_output=True, text=True)
-    if told.returncode == -signal.SIGKILL:
+    with TemporaryFile("w+") as output:
+        status = costs.waited(subprocess.Popen([*_with_us(), *command], env=environment, stdout=output, stderr=output))
+        output.seek(0)
+        said = output.read()
+    if status == -signal.SIGKILL:
         raise MemoryError("dbt was killed, as a system without memory does")
-    if told.returncode:
-        failures = _failures(folder, told.stdout + told.stderr)
+    if status:
+        failures = _failures(folder, said)
         raise shortages.spoken_of(failures) or BuildFailed(failures)
 
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import os
 import re
 import resource
+import subprocess
 import time
 from pathlib import Path
 
+CHILDREN_MB: list[float] = []  # peaks of those that this process has waited for by `waited`
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"  # what Linux takes for it in `clear_refs`
 NAMES = ("wall_seconds", "cpu_seconds", "peak_memory_mb")
@@ -25,16 +28,26 @@ class Meter:
         with contextlib.suppress(PermissionError):  # where it is forbidden, the peak is that of all stages so far
             (PROCESS / "clear_refs").write_text(RESET_PEAK)
         self.started, self.cpu, self.children_mb = time.monotonic(), _cpu_seconds(), _peak_of_children_mb()
+        self.count_waited = len(CHILDREN_MB)
 
     def read(self) -> dict[str, float]:
-        """`wall_seconds`, `cpu_seconds` and `peak_memory_mb` since then, of children that have ended, too. Of these the
-        system keeps the largest alone: one counts if none before was as large."""
+        """`wall_seconds`, `cpu_seconds` and `peak_memory_mb` since then, of children that have ended, too. Of those not
+        waited for by `waited` the system keeps the largest alone: it counts if none before was as large."""
         children_mb = _peak_of_children_mb()
+        others = [children_mb] if children_mb > self.children_mb else []
         return {
             "wall_seconds": time.monotonic() - self.started,
             "cpu_seconds": _cpu_seconds() - self.cpu,
-            "peak_memory_mb": max(_peak_mb(), children_mb if children_mb > self.children_mb else 0.0),
+            "peak_memory_mb": max([_peak_mb(), *CHILDREN_MB[self.count_waited :], *others]),
         }
+
+
+def waited(process: subprocess.Popen) -> int:
+    """The exit status of a child once it has ended, whose peak then counts for the stage that started it."""
+    _, status, usage = os.wait4(process.pid, 0)
+    CHILDREN_MB.append(usage.ru_maxrss / 1024)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode
 
 
 def _cpu_seconds() -> float:

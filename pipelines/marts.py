@@ -29,6 +29,7 @@ class Marts:
         self.run, self.settings = run, run.settings
         self.connection = duckdb.connect(str(run.of("build", "marts.duckdb")), read_only=True)
         self.connection.execute(f"set threads = {run.settings.machine.threads}")
+        self.connection.execute(f"set memory_limit = '{run.settings.machine.database_mb}MiB'")
 
     @cached_property
     def cuts(self) -> dict[str, dt.date]:

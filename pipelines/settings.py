@@ -448,6 +448,9 @@ class Retention(Section):
 
 class Machine(Section):
     threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
+    database_mb: int = Field(
+        4096, ge=256, description="Memory that DuckDB takes in `build` and `validate`; what is more goes to disk."
+    )
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu",
         description="Where networks learn and read and items are sought; auto: a GPU if there is one as the run opens.",

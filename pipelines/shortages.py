@@ -34,14 +34,14 @@ WRITES = {"open": "", "clean": "lake", "publish": "warehouse"}  # what writes el
 LOWER = {  # what a stage's memory follows
     "clean": ("clean.memory_mb",),
     "admit": ("admit.history_days",),
-    "build": ("machine.threads", "shelve.pair_days"),
+    "build": ("machine.database_mb", "machine.threads", "shelve.pair_days"),
     "train_als": ("als.factors",),
     "train_neighbours": ("neighbours.largest_dense", "neighbours.kept"),
     "train_profile": ("profile.history_length", "profile.sequence_size"),
     "fuse": ("fuse.memory_mb", "fuse.learn_users", "fuse.negatives", "fuse.candidates"),
     "shelve": ("profile.history_length", "fuse.depth", "shelve.length"),
     "search": ("search.max_queries", "search.results"),
-    "validate": ("search.max_queries",),
+    "validate": ("machine.database_mb", "search.max_queries"),
 }
 
 

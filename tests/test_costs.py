@@ -5,9 +5,14 @@ import sys
 
 import numpy as np
 
-from pipelines.costs import Meter
+from pipelines.costs import Meter, waited
 
 LARGE_MB = 256
+
+
+def holding(size: int) -> list[str]:
+    """A command that holds so many bytes, and ends."""
+    return [sys.executable, "-c", f"bytearray({size})[::4096] = bytes({size >> 12})"]
 
 
 def test_a_peak_is_that_of_its_stage():
@@ -22,7 +27,17 @@ def test_a_peak_is_that_of_its_stage():
 def test_a_child_counts_where_it_ended():
     """A child larger than any before makes the peak of the stage that waited for it, and not of the next."""
     first = Meter()
-    subprocess.run([sys.executable, "-c", f"bytearray({1 << 31})[::4096] = bytes({(1 << 31) >> 12})"], check=True)
+    subprocess.run(holding(1 << 31), check=True)
     took, second = first.read(), Meter()
     assert took["peak_memory_mb"] > 2000 > second.read()["peak_memory_mb"]
     assert took["cpu_seconds"] > 0 < took["wall_seconds"]
+
+
+def test_a_child_counts_after_a_larger_one_where_it_was_waited_for():
+    """The system remembers the largest child alone: the peak of a smaller one is what `waited` read of it."""
+    subprocess.run(holding(1 << 31), check=True)
+    meter = Meter()
+    assert waited(subprocess.Popen(holding(1 << 30))) == 0
+    assert 1000 < meter.read()["peak_memory_mb"] < 1500
+    assert waited(subprocess.Popen(["sh", "-c", "exit 3"])) == 3
+    assert Meter().read()["peak_memory_mb"] < 1000

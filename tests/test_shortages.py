@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -225,7 +226,8 @@ def test_tables_without_room_are_not_taken_for_broken_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str, raised: type
 ):
     """What ends dbt may be the machine, not the rows."""
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code, said, ""))
+    end = "kill -KILL $$" if code == -signal.SIGKILL else f"exit {code}"
+    monkeypatch.setattr(build, "_with_us", lambda: ["sh", "-c", f"printf %s {shlex.quote(said)}; {end}"])
     with pytest.raises(raised):
         build.dbt(run_of(tmp_path), tmp_path, tmp_path / "marts.duckdb", "build")
 

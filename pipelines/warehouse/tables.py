@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pandas as pd
@@ -183,8 +184,12 @@ def returns(run: Run) -> dict[str, int]:
 
 @contextmanager
 def _reader(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        connection.execute(f"set threads = {run.settings.machine.threads}")
+    """The marts, read within the machine's bounds: what is too large for them lies in the run's folder meanwhile."""
+    told = run.settings.machine
+    with TemporaryDirectory(prefix="duckdb.", dir=run.folder) as spilled, duckdb.connect() as connection:
+        connection.execute(f"set threads = {told.threads}")
+        connection.execute(f"set memory_limit = '{told.database_mb}MiB'")
+        connection.execute(f"set temp_directory = '{_quoted(Path(spilled))}'")
         connection.execute(f"attach '{_quoted(run.of('build', 'marts.duckdb'))}' as marts (read_only)")
         yield connection
 
