@@ -43,8 +43,14 @@ class Meter:
 
 
 def waited(process: subprocess.Popen) -> int:
-    """The exit status of a child once it has ended, whose peak then counts for the stage that started it."""
-    _, status, usage = os.wait4(process.pid, 0)
+    """The exit status of a child once it has ended, whose peak then counts for the stage that started it; what
+    interrupts the waiting ends the child, too."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     CHILDREN_MB.append(usage.ru_maxrss / 1024)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode

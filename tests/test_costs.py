@@ -1,9 +1,11 @@
 """Each stage of one process is told what it took itself."""
 
+import signal
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from pipelines.costs import Meter, waited
 
@@ -41,3 +43,20 @@ def test_a_child_counts_after_a_larger_one_where_it_was_waited_for():
     assert 1000 < meter.read()["peak_memory_mb"] < 1500
     assert waited(subprocess.Popen(["sh", "-c", "exit 3"])) == 3
     assert Meter().read()["peak_memory_mb"] < 1000
+
+
+def test_a_child_ends_with_who_waits_for_it():
+    """Who is interrupted while waiting, as a task is that Airflow takes back, leaves nothing running."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedError("taken back")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(InterruptedError, match="taken back"):
+            waited(child)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert child.returncode == -signal.SIGKILL
