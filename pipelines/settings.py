@@ -257,7 +257,7 @@ class Fuse(Section):
     )
     trees: int = Field(100, ge=1, description="Trees of the ranker.")
     leaves: int = Field(15, ge=2, description="Leaves of each tree.")
-    learning_rate: float = Field(0.1, gt=0, le=1, description="What each tree may change.")
+    learning_rate: float = Field(0.07, gt=0, le=1, description="What each tree may change.")
     negatives: int = Field(100, ge=1, description="Candidates per user, beside those bought, that teach the trees.")
     monotone: bool = Field(False, description="Whether a higher score of a source may only raise a candidate.")
     learn_users: int = Field(20_000, ge=2, description="Users of one window that teach and measure at most.")
