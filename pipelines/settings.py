@@ -449,7 +449,7 @@ class Retention(Section):
 class Machine(Section):
     threads: int = Field(2, ge=1, description="Threads of training and scoring; part of what makes a run repeatable.")
     database_mb: int = Field(
-        4096, ge=256, description="Memory that DuckDB takes in `build` and `validate`; what is more goes to disk."
+        4096, ge=256, description="Memory that DuckDB takes for the tables of a run; what is more goes to disk."
     )
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu",

@@ -22,6 +22,7 @@ from pipelines.open import open_run
 from pipelines.run import Run, release_lease
 from pipelines.shelve import blocks, effects
 from pipelines.shelve.building import Builder
+from pipelines.warehouse import tables
 from tests.conftest import LAST_DAY, SMALL, deliver, event
 
 pytestmark = pytest.mark.slow
@@ -267,6 +268,18 @@ def test_models_share_one_dictionary(night: Run):
         sources = Sources.load(night, marts, part).by_name
         for name in ("als", "profile"):
             assert (len(sources[name].users), len(sources[name].items)) == (len(marts.users), len(marts.items))
+
+
+def test_duckdb_keeps_to_its_bound_and_leaves_nothing(night: Run):
+    """What does not fit lies in the run's folder for as long as the connection is open."""
+    told = f"{night.settings.machine.database_mb / 1024:.1f} GiB"
+    with tables._reader(night) as connection:
+        bound, spilled = connection.execute(
+            "select current_setting('memory_limit'), current_setting('temp_directory')"
+        ).fetchall()[0]
+        assert (bound, Path(spilled).parent) == (told, night.folder)
+    assert not Path(spilled).exists()
+    assert Marts(night).connection.execute("select current_setting('memory_limit')").fetchall() == [(told,)]
 
 
 def test_before_the_held_out_days_only_those_are_read_who_teach_and_judge(night: Run):

@@ -159,11 +159,9 @@ def profile_work(size: Size, told: Settings) -> float:
     """Examples that the networks learn from, and users who are read: everybody once, and before the held-out days those
     who teach the rankings."""
     profile = told.profile
-    taught = profile.steps * profile.batch_size + profile.sequence_epochs * min(
-        size.count_users, profile.sequence_users
-    )
+    histories = profile.sequence_epochs * min(size.count_users, profile.sequence_users)
     read = size.count_users + told.holdout.windows * lesson_users(size, told)
-    return cuts(told) * taught + READ_ONLY * read
+    return cuts(told) * (profile.steps * profile.batch_size + histories) + READ_ONLY * read
 
 
 def profile_arrays(size: Size, told: Settings) -> float:
@@ -252,7 +250,7 @@ def database(told: Settings, most: float) -> float:
 
 
 def build_arrays(size: Size, told: Settings) -> float:
-    """What DuckDB holds of 900 bytes an event: 1.1 GiB of 1.3 M, 5 GiB of 12.8 M (before it had a bound)."""
+    """What DuckDB holds of 900 bytes an event."""
     return database(told, 900 * size.count_events)
 
 
